@@ -1,0 +1,153 @@
+"""What each stage promises of its tables.
+
+Here belong the expectations, as plain data, one suite a stage: a *contract* that a table must keep to replace the one
+before it (schema, keys, ranges, counts, ids that come from the stage before, budget kept), and *statistics* that are worth
+a look and stop nothing (shares, drift).  How a suite is run and shown stands in `expectations.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from assets.expectations import Expectation, SuiteResult, run_suite
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Expectations of columns, and of the facts that an asset counted while it made its table."""
+
+    columns: tuple[Expectation, ...] = ()
+    facts: tuple[Expectation, ...] = ()
+    statistics: tuple[Expectation, ...] = ()
+
+    def run(self, frame: pl.LazyFrame, facts: Mapping[str, Any]) -> tuple[SuiteResult, SuiteResult]:
+        """The contract's result and the statistics' result."""
+        counted = _facts_frame(facts)
+        contract = SuiteResult(run_suite(self.columns, frame).outcomes + run_suite(self.facts, counted).outcomes)
+        told = tuple(e for e in self.statistics if e.kwargs["column"] in counted.columns)
+        return contract, run_suite(told, counted)
+
+
+def _facts_frame(facts: Mapping[str, Any]) -> pl.DataFrame:
+    numbers = {key: float(value) for key, value in facts.items() if isinstance(value, int | float)}
+    rows, before = numbers.get("rows"), numbers.get("rows before")
+    if rows is not None and before:
+        numbers["growth"] = rows / before
+    return pl.DataFrame({key: [value] for key, value in numbers.items()} or {"rows": [0.0]})
+
+
+def unique(*columns: str, why: str) -> Expectation:
+    """No two rows share these columns."""
+    if len(columns) == 1:
+        return Expectation("ExpectColumnValuesToBeUnique", {"column": columns[0]}, why)
+    return Expectation("ExpectCompoundColumnsToBeUnique", {"column_list": list(columns)}, why)
+
+
+def filled(column: str, why: str) -> Expectation:
+    """No null."""
+    return Expectation("ExpectColumnValuesToNotBeNull", {"column": column}, why)
+
+
+def between(column: str, low: float | None, high: float | None, why: str) -> Expectation:
+    """Every value (null aside) lies in this closed range."""
+    return Expectation("ExpectColumnValuesToBeBetween", {"column": column, "min_value": low, "max_value": high}, why)
+
+
+def zero(fact: str, why: str) -> Expectation:
+    """A fact that must be nought."""
+    return between(fact, 0, 0, why)
+
+
+def row_id(why: str = "an id is a 128-bit hash in hex") -> Expectation:
+    """The shape of a row id."""
+    return Expectation("ExpectColumnValuesToMatchRegex", {"column": "row_id", "regex": "^[0-9a-f]{32}$"}, why)
+
+
+IDS = (row_id(), filled("row_id", "every row has an id"))
+ONE_A_ROW = (*IDS, unique("row_id", why="one line a row"))
+DRIFT = (between("growth", 0.5, 2.0, "half or double the rows of the last version is worth a look"),)
+
+RAW = Suite(
+    columns=(
+        *IDS,
+        unique("position", "part", why="a place in the file is read once"),
+        between("position", 0, None, "positions count from 0"),
+        filled("instruction", "missing text is empty text, never null"),
+        filled("response", "missing text is empty text, never null"),
+    ),
+    facts=(
+        zero("records lost", "records = records with rows + quarantined records"),
+        between("rows", 1, None, "a source without a single readable row is a mistake"),
+    ),
+    statistics=(between("share quarantined", 0, 0.05, "more than one bad record in twenty"), *DRIFT),
+)
+QUARANTINE = Suite(columns=(filled("reason", "every bad record has a reason"), filled("detail", "in words")))
+FILTERED = Suite(
+    columns=(*ONE_A_ROW, filled("response", "kept rows have a response")),
+    facts=(
+        zero("rows unaccounted", "rows in = rows kept + rows dropped"),
+        zero("ids not in raw", "no row comes from nowhere"),
+    ),
+    statistics=(between("share dropped", 0, 0.5, "more than half of the source is dropped"), *DRIFT),
+)
+DROPPED = Suite(columns=(*IDS, filled("rule", "every dropped row names its rule"), filled("detail", "in words")))
+PAIRS = Suite(
+    columns=(between("similarity", 0, 1, "a Jaccard similarity"), unique("a", "b", why="a pair stands once")),
+    statistics=(between("alarms", 0, 0, "one duplicate cluster eats a large part of a source"), between("share near duplicate", 0, 0.5, "more than half of the pool repeats itself")),
+)
+POOL = Suite(columns=ONE_A_ROW, facts=(zero("rows unaccounted", "every kept row is listed, alone or as a copy"), between("rows", 1, None, "an empty pool has nothing to choose from")))
+EVIDENCE = Suite(columns=ONE_A_ROW, facts=(zero("rows missing", "every row has its line"),), statistics=(between("share not ok", 0, 0.2, "more than one row in five without a value"), *DRIFT))
+SCORED = Suite(
+    columns=(*ONE_A_ROW, filled("status", "every line says ok, or why not")),
+    facts=(
+        zero("rows missing", "every row has its line"),
+        zero("values without ok", "a value stands exactly where the status is ok"),
+        zero("values not finite", "no NaN, no infinity"),
+    ),
+    statistics=(
+        between("share not ok", 0, 0.2, "more than one row in five without a value"),
+        between("drift", 0, 0.2, "the distribution moved: Kolmogorov-Smirnov distance to the last version"),
+        *DRIFT,
+    ),
+)
+MODEL = Suite(columns=(between("cluster", 0, None, "clusters count from 0"), between("size", 1, None, "no empty cluster")))
+CLUSTERED = Suite(columns=(*ONE_A_ROW, between("cluster", -1, None, "-1: no embedding")), facts=(zero("rows missing", "every row has its label"),))
+SELECTED = Suite(
+    columns=(
+        *ONE_A_ROW,
+        unique("rank", why="a rank is given once"),
+        between("rank", 1, None, "ranks count from 1"),
+        filled("reason", "every chosen row says why"),
+    ),
+    facts=(
+        zero("rows over budget", "the budget is kept"),
+        zero("ids not in pool", "only rows of the pool are chosen"),
+        zero("rows unaccounted", "rows in = selected + dropped with a reason + not chosen"),
+    ),
+    statistics=(between("share of budget used", 0.9, 1.0, "the selector ran out of rows before the budget"), between("kept from before", 0.5, 1.0, "more than half of the subset changed")),
+)
+CARD = Suite(columns=(filled("measure", "every line names its measure"),), facts=(between("rows", 1, None, "a card has lines"),))
+
+STAGES: Mapping[str, Suite] = {
+    "raw": RAW,
+    "raw/quarantine": QUARANTINE,
+    "filtered": FILTERED,
+    "filtered/dropped": DROPPED,
+    "filtered/signatures": EVIDENCE,
+    "filtered/duplicates": PAIRS,
+    "filtered/pool": POOL,
+    "evidence": EVIDENCE,
+    "embedded": EVIDENCE,
+    "clustered": CLUSTERED,
+    "clustered/kmeans_model": MODEL,
+    "scored": SCORED,
+    "selected": SELECTED,
+    "evaluated": CARD,
+}
+
+
+def suite_of(key: Sequence[str]) -> Suite:
+    """The suite of an asset: its own, or its stage's."""
+    return STAGES.get("/".join(key)) or STAGES.get(key[0], Suite())

@@ -1,0 +1,72 @@
+"""Stage 3: rows as vectors.
+
+Here belongs embedding one source: an index in Parquet, the vectors in LanceDB. The encoder is `resources.encoder`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from assets.coverage import FROM_FILTERED, coverage, rows_to_assess, share_not_ok
+from assets.incremental import fill
+from assets.partitions import SOURCES
+from assets.step import Result, Step, check_specs
+from methods.rows import TEXT
+from resources.encoder import Encoder
+from resources.settings import Settings
+from resources.tables import LakeResource
+from resources.vectors import VectorStore
+
+MINILM = dg.AssetKey(["embedded", "minilm"])
+
+
+def vectors_of(lake: LakeResource, encoder: Encoder) -> VectorStore:
+    """The vectors that this encoder gave to rows."""
+    return lake.vectors("minilm", encoder.identity())
+
+
+@dg.asset(
+    key=MINILM,
+    group_name="embedded",
+    partitions_def=SOURCES,
+    deps=FROM_FILTERED,
+    code_version="1",
+    kinds={"lancedb"},
+    pool="gpu",
+    tags={"cost": "gpu"},
+    check_specs=check_specs(MINILM.path),
+    description="The sentence embedding of prompt and response together (unit length). Vectors lie in LanceDB, one a row content; every "
+    "finished block is kept.",
+)
+def minilm(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder) -> Iterator[Any]:
+    """Embed the rows that have no vector yet."""
+    step = Step(context, lake, settings)
+    identity = encoder.identity()
+
+    def compute() -> Result:
+        store = vectors_of(lake, encoder)
+
+        def encode(todo: pl.LazyFrame, total: int) -> Iterator[pl.DataFrame]:
+            rows = todo.select("row_id", text=TEXT).collect()
+            progress = step.progress("embedding", total)
+            for block in encoder.encode(rows["text"].to_list()):
+                ids = rows["row_id"].gather(block.indices)
+                fine = np.isfinite(block.vectors).all(axis=1)
+                store.append(ids.filter(pl.Series(fine)).to_list(), block.vectors[fine])
+                yield pl.DataFrame({"row_id": ids, "status": block.status, "n_tokens": block.n_tokens, "truncated": block.truncated})
+                progress.advance(len(block.indices))
+
+        cache = step.lake.cache("minilm", identity)
+        done = fill(step, MINILM, rows_to_assess(step), [], encode, cache)
+        if done.computed:
+            cache.compact()
+            store.compact()
+        return Result(done.data, {**done.facts, **coverage(step), **share_not_ok(done.data), "encoder": str(identity.get("id", ""))})
+
+    yield from step.make(MINILM, identity, compute)
+
+
+ASSETS = (minilm,)

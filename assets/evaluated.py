@@ -1,0 +1,120 @@
+"""Stage 8: what a subset is like, beside its pool and beside a random subset of the same size.
+
+Here belongs one card a recipe: every measure of the catalogue and the mean of every cheap indicator, for the three sets. A
+number for a set means little alone; two subsets can be compared where N and encoder are the same, and the card states both.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from assets import automation, metadata
+from assets.embedded import vectors_of
+from assets.partitions import same_source, whole_pool
+from assets.selected import clusters_of
+from assets.step import Result, Step, check_specs
+from methods import catalog
+from methods.kinds import Subset
+from methods.selection.recipe import Recipe
+from resources.encoder import Encoder
+from resources.settings import Settings
+from resources.tables import LakeResource
+
+CARD_VERSION = "1"
+RANDOM_SEED = 20240805
+
+
+def key_of(recipe: Recipe) -> dg.AssetKey:
+    """The asset of a recipe's card."""
+    return dg.AssetKey(["evaluated", recipe.name])
+
+
+def card_indicators(recipe: Recipe) -> tuple[str, ...]:
+    """The recipe's own indicators, and all that cost no more than counting words."""
+    cheap = [i.id for i in catalog.INDICATORS if i.needs == ("evidence/text_counts",)]
+    return tuple(dict.fromkeys([*recipe.indicators, *cheap]))
+
+
+def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
+    """The card of one recipe."""
+    key = key_of(recipe)
+    sources = list(recipe.sources) or None
+    deps = [same_source(f"selected/{recipe.name}"), same_source("filtered/pool"), same_source("clustered/kmeans")]
+    deps += [whole_pool(name, sources) for name in ("filtered/instructions", "evidence/text_counts", "embedded/minilm")]
+    for name in card_indicators(recipe):
+        pooled = catalog.indicator(name).scope == "pool"
+        deps.append(same_source(f"scored/{name}") if pooled else whole_pool(f"scored/{name}", sources))
+
+    @dg.asset(
+        key=key,
+        group_name="evaluated",
+        deps=deps,
+        code_version=CARD_VERSION,
+        kinds={"parquet"},
+        automation_condition=automation.REFRESH,
+        check_specs=check_specs(key.path),
+        description=f"The card of `selected/{recipe.name}`: measures of quality, diversity and importance for the subset, its pool, and a random "
+        "subset of the same size.",
+    )
+    def evaluated(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder) -> Iterator[Any]:
+        step = Step(context, lake, settings)
+        pool = step.pool(key, recipe.sources)
+        config = {"pool": pool, "encoder": encoder.identity(), "measures": {m.id: m.version for m in catalog.MEASURES}, "random seed": RANDOM_SEED}
+
+        def compute() -> Result:
+            card = _card(step, recipe, pool, encoder)
+            shown = card.select("axis", "measure", "subset", "random", "pool", "direction")
+            sizes = dict(zip(("subset", "random", "pool"), card.select("n_subset", "n_random", "n_pool").row(0), strict=True)) if card.height else {}
+            facts = {f"rows of {name}": n for name, n in sizes.items()}
+            return Result(card, facts, {"card": metadata.table(shown)})
+
+        yield from step.make(key, config, compute, pool)
+
+    return evaluated
+
+
+def _card(step: Step, recipe: Recipe, pool: Sequence[str], encoder: Encoder) -> pl.DataFrame:
+    rows = step.scan("filtered/instructions", pool).select("row_id").unique("row_id", keep="first", maintain_order=True).collect()["row_id"]
+    chosen = step.scan(f"selected/{recipe.name}").select("row_id").collect()["row_id"]
+    lucky = rows.gather(np.sort(np.random.default_rng(RANDOM_SEED).permutation(len(rows))[: len(chosen)]))
+    sets = {"subset": chosen, "random": lucky, "pool": rows}
+    lines = _measures(step, sets, pool, encoder) + _means(step, recipe, sets, pool)
+    sizes = {f"n_{name}": pl.lit(len(ids), pl.Int64) for name, ids in sets.items()}
+    return pl.DataFrame(lines, schema=CARD_SCHEMA, orient="row").with_columns(encoder=pl.lit(str(encoder.identity().get("id", ""))), **sizes)
+
+
+CARD_SCHEMA = {"measure": pl.String, "axis": pl.String, "direction": pl.String, "subset": pl.Float64, "random": pl.Float64, "pool": pl.Float64}
+
+
+def _measures(step: Step, sets: dict[str, pl.Series], pool: Sequence[str], encoder: Encoder) -> list[tuple[Any, ...]]:
+    views = {name: view_of(step, ids, pool, encoder) for name, ids in sets.items()}
+    return [(m.id, m.axis, m.direction, *(m.compute(views[name], **m.params) for name in ("subset", "random", "pool"))) for m in catalog.MEASURES]
+
+
+def view_of(step: Step, ids: pl.Series, pool: Sequence[str], encoder: Encoder) -> Subset:
+    """All that a measure may look at, for these rows; rows without an embedding are left out of the vectors' measures."""
+    vectors = vectors_of(step.resource, encoder).read(ids.to_list())
+    labels = step.scan("clustered/kmeans").select("row_id", "cluster").collect()
+    words = step.scan("evidence/text_counts", pool).select("row_id", "response_words").unique("row_id", keep="first")
+    table = ids.to_frame("row_id").lazy().join(words, on="row_id", how="left", maintain_order="left").collect()
+    return Subset(ids, vectors[np.isfinite(vectors).all(axis=1)], clusters_of(ids, labels), table["response_words"])
+
+
+def _means(step: Step, recipe: Recipe, sets: dict[str, pl.Series], pool: Sequence[str]) -> list[tuple[Any, ...]]:
+    lines = []
+    for name in card_indicators(recipe):
+        indicator = catalog.indicator(name)
+        values = step.scan(f"scored/{name}", pool).select("row_id", "value").unique("row_id", keep="first").collect()
+        means = [ids.to_frame("row_id").join(values, on="row_id", how="left")["value"].mean() for ids in sets.values()]
+        lines.append((f"mean {name}", indicator.axis, indicator.direction, *means))
+    return lines
+
+
+def build_assets(recipes: Sequence[Recipe]) -> tuple[dg.AssetsDefinition, ...]:
+    """One card a recipe."""
+    return tuple(build_asset(recipe) for recipe in recipes)
+
+

@@ -1,0 +1,123 @@
+"""Stage 4: what one expensive pass learns about rows, gathered once and read by many indicators.
+
+Here belong the passes: text counts and the token statistics of a language model (a source at a time), and the nearest
+neighbours across the pool. The counting rules are `methods.text`, the model is `resources.causal_lm`, the search is
+`methods.numerics`. Every pass keeps what it has finished: killed, it goes on from there.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from assets import automation, metadata
+from assets.coverage import FROM_FILTERED, coverage, rows_to_assess, share_not_ok
+from assets.embedded import vectors_of
+from assets.incremental import fill, in_blocks
+from assets.partitions import SOURCES, same_source, whole_pool
+from assets.step import Result, Step, check_specs
+from methods import text
+from methods.numerics import neighbours as search
+from resources.causal_lm import CausalLM
+from resources.encoder import Encoder
+from resources.settings import Settings
+from resources.tables import LakeResource
+
+COUNTS, TOKENS, NEIGHBOURS = (dg.AssetKey(["evidence", name]) for name in ("text_counts", "token_statistics", "neighbours"))
+NEIGHBOURS_KEPT = 10
+
+
+@dg.asset(
+    key=COUNTS,
+    group_name="evidence",
+    partitions_def=SOURCES,
+    deps=FROM_FILTERED,
+    code_version=text.COUNTS_VERSION,
+    kinds={"parquet"},
+    check_specs=check_specs(COUNTS.path),
+    description="Words (as hashes, in order), sentences, syllables, letters of prompt and response, counted once.",
+)
+def text_counts(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
+    """Count the rows that were not counted yet."""
+    step = Step(context, lake, settings)
+
+    def compute() -> Result:
+        rows = rows_to_assess(step).select("row_id", "instruction", "input", "response", "language")
+        done = fill(step, COUNTS, rows, [step.previous(COUNTS, {})], in_blocks(step, "counting words", text.count_block))
+        words = pl.scan_parquet(done.data, glob=False).select("response_n_words").collect()["response_n_words"]
+        return Result(done.data, {**done.facts, **coverage(step)}, {"response length": metadata.histogram(words, "words in the response")})
+
+    yield from step.make(COUNTS, {}, compute)
+
+
+@dg.asset(
+    key=TOKENS,
+    group_name="evidence",
+    partitions_def=SOURCES,
+    deps=FROM_FILTERED,
+    code_version="1",
+    kinds={"parquet", "transformers"},
+    pool="gpu",
+    tags={"cost": "gpu"},
+    check_specs=check_specs(TOKENS.path),
+    description="For each response token, from one forward pass of a causal language model: ln p of the token with and without the prompt, "
+    "entropy, Σp², the two largest probabilities, and whether the largest is the token. Every batch is kept as it is finished.",
+)
+def token_statistics(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, causal_lm: CausalLM) -> Iterator[Any]:
+    """Pass the rows that were not passed yet through the model."""
+    step = Step(context, lake, settings)
+    identity = causal_lm.identity()
+
+    def compute() -> Result:
+        cache = step.lake.cache("token_statistics", {"code": step.code_version(TOKENS), **identity})
+        rows = rows_to_assess(step).select("row_id", "messages", "instruction", "input", "response")
+
+        def forward(todo: pl.LazyFrame, total: int) -> Iterator[pl.DataFrame]:
+            progress = step.progress(f"{identity.get('id', 'language model')} reading", total)
+            for batch in causal_lm.token_statistics(todo.collect()):
+                yield batch
+                progress.advance(batch.height)
+
+        done = fill(step, TOKENS, rows, [], forward, cache)
+        cache.compact()
+        facts = {**done.facts, **coverage(step), **share_not_ok(done.data), "model": str(identity.get("id", ""))}
+        return Result(done.data, facts)
+
+    yield from step.make(TOKENS, identity, compute)
+
+
+@dg.asset(
+    key=NEIGHBOURS,
+    group_name="evidence",
+    deps=[same_source("filtered/pool"), whole_pool("embedded/minilm")],
+    code_version="1",
+    kinds={"parquet"},
+    automation_condition=automation.REFRESH,
+    check_specs=check_specs(NEIGHBOURS.path),
+    description=f"The {NEIGHBOURS_KEPT} nearest other rows of the pool by cosine, exact. When rows come or go, only new rows and rows that lost a "
+    "neighbour are searched again.",
+)
+def neighbours(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder) -> Iterator[Any]:
+    """Search the neighbours of the pool's rows, or bring the stored ones up to date."""
+    step = Step(context, lake, settings)
+    pool = step.pool(NEIGHBOURS)
+    config = {"k": NEIGHBOURS_KEPT, "encoder": encoder.identity()}
+
+    def compute() -> Result:
+        rows = step.scan("filtered/pool").collect()
+        vectors = vectors_of(lake, encoder).read(rows["row_id"].to_list())
+        before = step.previous(NEIGHBOURS, config)
+        known = before.drop("status").collect() if before is not None else None
+        frame, stats = search.neighbours_frame(rows["row_id"], vectors, NEIGHBOURS_KEPT, known)
+        searched = stats.computed_in_full
+        frame = frame.with_columns(status=pl.when(pl.Series(np.isfinite(vectors).all(axis=1))).then(pl.lit("ok")).otherwise(pl.lit("no_embedding")))
+        nearest = frame["similarity"].list.first()
+        facts = {"rows computed": searched, "rows reused": rows.height - searched, "rows missing": rows.height - frame.height, "pool": pool}
+        return Result(frame, facts, {"nearest neighbour": metadata.histogram(nearest, "cosine to the nearest other row")})
+
+    yield from step.make(NEIGHBOURS, config, compute, pool)
+
+
+ASSETS = (text_counts, token_statistics, neighbours)

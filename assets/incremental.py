@@ -1,0 +1,89 @@
+"""Computing only what is new: the rows of a table that are already known are taken over, the others come in blocks.
+
+Here belongs the bookkeeping of known and new rows, for evidence and verdicts alike. What is computed for a block is handed
+in as a function. Memory is bounded by a block: finished blocks go to disk, and the table is joined from there.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from assets.step import Step
+from resources.lake import RowCache
+
+BLOCK = 8192
+"""Rows in hand at a time."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A complete table in a staged file, and how much of it had to be computed."""
+
+    data: Path
+    rows: int
+    computed: int
+    missing: int
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """The counts, under the names that the expectations know."""
+        return {"rows computed": self.computed, "rows reused": self.rows - self.computed, "rows missing": self.missing}
+
+
+def fill(
+    step: Step,
+    key: dg.AssetKey,
+    rows: pl.LazyFrame,
+    known: Iterable[pl.LazyFrame | None],
+    compute: Callable[[pl.LazyFrame, int], Iterator[pl.DataFrame]],
+    cache: RowCache | None = None,
+) -> Filled:
+    """A line for every row of ``rows`` (unique ``row_id``, in order): from ``known`` tables where it stands, else computed.
+
+    ``compute(todo, n)`` yields finished batches; each is stored as it arrives, in ``cache`` (which stays, so that a killed run
+    goes on from there) or in a folder that goes when the table is made.
+    """
+    passing = cache is None
+    cache = cache or RowCache(step.lake.staging_path(key.path, step.partition))
+    try:
+        ids = rows.select("row_id").collect()
+        sources = [frame for frame in (*known, cache.scan()) if frame is not None]
+        have = pl.concat([frame.select("row_id") for frame in sources]).unique().collect() if sources else ids.clear()
+        todo = ids.join(have, on="row_id", how="anti")
+        if todo.height:
+            for batch in compute(rows.join(todo.lazy(), on="row_id", how="semi", maintain_order="left"), todo.height):
+                cache.append(batch)
+        cached = cache.scan()
+        tables = [frame for frame in (*known, cached) if frame is not None]
+        staged = step.lake.staging_path(key.path, step.partition)
+        if not tables:
+            next(iter(compute(rows.head(0), 0)), pl.DataFrame(schema={"row_id": pl.String})).write_parquet(staged)
+            return Filled(staged, 0, 0, 0)
+        columns = tables[-1].collect_schema().names()
+        everything = pl.concat([frame.select(columns) for frame in tables]).join(ids.lazy(), on="row_id", how="semi").unique("row_id", keep="first")
+        ids.lazy().join(everything, on="row_id", how="inner", maintain_order="left").sink_parquet(staged)
+        made = pl.scan_parquet(staged, glob=False).select(pl.len()).collect().item()
+        return Filled(staged, made, todo.height, ids.height - made)
+    finally:
+        if passing:
+            shutil.rmtree(cache.folder, ignore_errors=True)
+
+
+def in_blocks(step: Step, what: str, compute: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[pl.LazyFrame, int], Iterator[pl.DataFrame]]:
+    """A function of a block as a pass over all of them, with progress."""
+
+    def run(todo: pl.LazyFrame, total: int) -> Iterator[pl.DataFrame]:
+        if total == 0:
+            yield compute(todo.collect())
+            return
+        progress = step.progress(what, total)
+        for block in todo.collect_batches(chunk_size=BLOCK, maintain_order=True):
+            if block.height:
+                yield compute(block)
+                progress.advance(block.height)
+
+    return run

@@ -1,0 +1,266 @@
+"""Stage 6: every indicator of the catalogue as an asset of its own.
+
+Here belongs turning `methods.catalog.INDICATORS` into assets: one subsettable multi-asset for all indicators that need the
+same evidence, so that a family costs one step and one scan while each indicator keeps its own key, code version, lineage and
+checks. An indicator is added in the catalogue, and nowhere else.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from assets import automation, metadata
+from assets.embedded import vectors_of
+from assets.coverage import coverage
+from assets.incremental import BLOCK
+from assets.partitions import SOURCES, same_source, whole_pool
+from assets.step import STORED, Result, Step, check_specs
+from methods import catalog
+from methods.kinds import Indicator, Pool
+from methods.rows import PROMPT
+from resources.encoder import Encoder
+from resources.lake import Manifest
+from resources.settings import Settings
+from resources.tables import LakeResource
+
+
+def key_of(indicator_id: str) -> dg.AssetKey:
+    """The asset of an indicator."""
+    return dg.AssetKey(["scored", indicator_id])
+
+
+def _spec(indicator: Indicator) -> dg.AssetSpec:
+    pooled = indicator.scope == "pool"
+    partitioned_need = whole_pool if pooled else same_source
+    deps = [same_source(need) if need in UNPARTITIONED else partitioned_need(need) for need in indicator.needs]
+    if pooled:
+        deps.append(same_source("filtered/pool"))
+    return dg.AssetSpec(
+        key_of(indicator.id),
+        deps=deps,
+        group_name=f"scored_{indicator.axis}",
+        code_version=indicator.version,
+        kinds={"polars"},
+        skippable=True,
+        tags={"axis": indicator.axis, "family": indicator.family, "cost": indicator.cost},
+        automation_condition=automation.REFRESH if pooled else None,
+        description=f"**{indicator.title}**: {indicator.meaning}\n\n$$ {indicator.equation} $$\n\n{_first_paragraph(indicator)}",
+        metadata={
+            **STORED,
+            "equation": dg.MetadataValue.md(f"`{indicator.equation}`"),
+            "direction": indicator.direction,
+            "paper": indicator.paper,
+            "survey section": indicator.section,
+            "parameters": dg.MetadataValue.json(dict(indicator.params)),
+        },
+    )
+
+
+UNPARTITIONED = frozenset({"evidence/neighbours", "clustered/kmeans", "clustered/kmeans_model", "filtered/pool", "filtered/duplicates"})
+"""Evidence that is kept for the pool as a whole."""
+
+
+def _first_paragraph(indicator: Indicator) -> str:
+    return (indicator.compute.__doc__ or "").strip().split("\n\n")[0]
+
+
+def build_assets(indicators: Sequence[Indicator]) -> tuple[dg.AssetsDefinition, ...]:
+    """One multi-asset for each set of evidence."""
+    families: dict[tuple[str, tuple[str, ...]], list[Indicator]] = defaultdict(list)
+    for indicator in indicators:
+        families[indicator.scope, indicator.needs].append(indicator)
+    return tuple(_of_rows(needs, members) if scope == "row" else _of_pool(needs, members) for (scope, needs), members in sorted(families.items()))
+
+
+def _name(scope: str, needs: Sequence[str]) -> str:
+    return f"scored_{scope}_" + "_".join(need.replace("/", "_") for need in needs)
+
+
+# ---- indicators of a row alone --------------------------------------------------------------------------------------------
+
+
+def _of_rows(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=_name("row", needs),
+        partitions_def=SOURCES,
+        can_subset=True,
+        specs=[_spec(member) for member in members],
+        check_specs=[spec for member in members for spec in check_specs(key_of(member.id).path)],
+    )
+    def scored(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
+        step = Step(context, lake, settings)
+        todo: list[tuple[Indicator, dict[str, Any], Manifest]] = []
+        for member in members:
+            key = key_of(member.id)
+            if key not in context.selected_asset_keys:
+                continue
+            config = {**member.params, **settings.params.get(member.id, {})}
+            draft = step.draft(key, config)
+            stored = step.up_to_date(key, draft)
+            if stored:
+                yield from step.unchanged(key, stored)
+            else:
+                todo.append((member, config, draft))
+        yield from _score_rows(step, needs, todo)
+
+    return scored
+
+
+def _score_rows(step: Step, needs: Sequence[str], todo: list[tuple[Indicator, dict[str, Any], Manifest]]) -> Iterator[Any]:
+    """One scan over the evidence for all indicators; rows scored before by the same code are not scored again."""
+    if not todo:
+        return
+    evidence = step.scan(needs[0])
+    for need in needs[1:]:
+        evidence = evidence.join(step.scan(need).drop("source", "status", strict=False), on="row_id", how="left", maintain_order="left")
+    ids = evidence.select("row_id").collect()
+    known: dict[str, pl.DataFrame] = {}
+    for member, config, _ in todo:
+        before = step.previous(key_of(member.id), config)
+        frame = before.select("row_id", "value", "status").collect() if before is not None else pl.DataFrame(schema=SCORE_SCHEMA)
+        known[member.id] = frame.join(ids, on="row_id", how="semi")
+    common = ids
+    for frame in known.values():
+        common = common.join(frame, on="row_id", how="semi")
+    rest = ids.join(common, on="row_id", how="anti")
+    progress = step.progress(f"scoring by {len(todo)} indicators", rest.height)
+    new: dict[str, list[pl.DataFrame]] = defaultdict(list)
+    for block in evidence.join(rest.lazy(), on="row_id", how="semi", maintain_order="left").collect_batches(chunk_size=BLOCK, maintain_order=True):
+        for member, config, _ in todo:
+            new[member.id].append(pl.concat([block.select("row_id"), member.compute(block, **config)], how="horizontal"))
+        progress.advance(block.height)
+    for member, _, draft in todo:
+        merged = pl.concat([pl.DataFrame(schema=SCORE_SCHEMA), *new[member.id], known[member.id]]).unique("row_id", keep="first")
+        table = ids.join(merged, on="row_id", how="left", maintain_order="left")
+        counts = {"rows computed": rest.height, "rows reused": ids.height - rest.height, **coverage(step)}
+        yield from step.publish(key_of(member.id), _result(step, member, table, needs, counts), draft)
+
+
+SCORE_SCHEMA = {"row_id": pl.String, "value": pl.Float64, "status": pl.String}
+
+
+# ---- indicators of a row in its pool ----------------------------------------------------------------------------------------
+
+
+def _of_pool(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=_name("pool", needs),
+        can_subset=True,
+        specs=[_spec(member) for member in members],
+        check_specs=[spec for member in members for spec in check_specs(key_of(member.id).path)],
+    )
+    def scored(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder) -> Iterator[Any]:
+        step = Step(context, lake, settings)
+        view: Pool | None = None
+        for member in members:
+            key = key_of(member.id)
+            if key not in context.selected_asset_keys:
+                continue
+            pool = step.pool(key)
+            config = {**member.params, **settings.params.get(member.id, {})}
+            draft = step.draft(key, config, pool)
+            stored = step.up_to_date(key, draft)
+            if stored:
+                yield from step.unchanged(key, stored)
+                continue
+            view = view or _pool(step, needs, lake, encoder)
+            table = pl.concat([view.row_ids.to_frame("row_id"), member.compute(view, **config)], how="horizontal")
+            yield from step.publish(key, _result(step, member, table, needs, {"pool": pool, "rows computed": table.height}), draft)
+
+    return scored
+
+
+def _pool(step: Step, needs: Sequence[str], lake: LakeResource, encoder: Encoder) -> Pool:
+    rows = step.scan("filtered/pool").collect()
+    vectors = vectors_of(lake, encoder).read(rows["row_id"].to_list())
+    near = step.scan("evidence/neighbours").collect() if "evidence/neighbours" in needs else None
+    if near is not None and step.settings.all_rows:
+        near = _with_copies(near, rows)
+    return Pool(rows["row_id"], vectors, near)
+
+
+def _with_copies(near: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """When every row of a file is scored, a content that stands twice has itself as its nearest other row."""
+    copies = near.join(rows.select("row_id", "copies"), on="row_id", how="left", maintain_order="left")
+    extra = pl.min_horizontal(pl.col("copies").fill_null(1) - 1, pl.col("ids").list.len().max())
+    return copies.with_columns(
+        ids=pl.concat_list(pl.col("row_id").repeat_by(extra), pl.col("ids")),
+        similarity=pl.concat_list(pl.lit(1.0, pl.Float32).repeat_by(extra), pl.col("similarity")),
+    ).drop("copies")
+
+
+# ---- what both show -----------------------------------------------------------------------------------------------------------
+
+
+def _result(step: Step, member: Indicator, table: pl.DataFrame, needs: Sequence[str], counts: dict[str, Any]) -> Result:
+    table = table.with_columns(pl.col("status").fill_null("not_scored"))
+    ok = table["status"] == "ok"
+    value = table["value"]
+    facts = {
+        **counts,
+        "rows missing": int((table["status"] == "not_scored").sum()),
+        "values without ok": int((ok == value.is_null()).sum()),
+        "values not finite": int((~value.drop_nulls().is_finite()).sum()),
+        "share not ok": float((~ok).mean() or 0.0),
+        "mean": value.mean(),
+        "median": value.median(),
+        "drift": _drift(step, member, value),
+    }
+    shown = {
+        "distribution": metadata.histogram(value, f"{member.id}, {member.direction} is better" if member.direction != "band" else member.id),
+        "status": metadata.table(table.group_by("status").len().sort("len", descending=True)),
+        **_extremes(step, member, table),
+    }
+    return Result(table.select("row_id", "value", "status"), facts, shown, {"value": _reads(step, needs)})
+
+
+def _reads(step: Step, needs: Sequence[str]) -> list[tuple[str, str]]:
+    """The columns of evidence that an indicator may read: all but the keys."""
+    pairs = []
+    for need in needs:
+        place = step.partition or (step.lake.partitions(need.split("/")) or [None])[0]
+        path = need.split("/")
+        if step.lake.exists(path, place if step.is_partitioned(path) else None):
+            names = step.lake.scan(path, place if step.is_partitioned(path) else None).collect_schema().names()
+            pairs += [(need, name) for name in names if name not in {"row_id", "source", "status"}]
+    return pairs
+
+
+def _extremes(step: Step, member: Indicator, table: pl.DataFrame) -> dict[str, Any]:
+    """The best and the worst rows with their text: a person sees at once whether the numbers mean anything."""
+    best_first = member.direction != "lower"
+    ranked = table.filter(pl.col("value").is_not_null()).sort("value", "row_id", descending=[best_first, False])
+    names = ("highest", "lowest") if member.direction == "band" else ("best", "worst")
+    shown = {}
+    for name, rows in zip(names, (ranked.head(8), ranked.tail(8).reverse()), strict=True):
+        texts = _texts(step, rows["row_id"])
+        shown[f"{name} rows"] = metadata.table(rows.select("row_id", "value").join(texts, on="row_id", how="left", maintain_order="left"), 220)
+    return shown
+
+
+def _texts(step: Step, ids: pl.Series) -> pl.DataFrame:
+    sources = [step.partition] if step.partition else step.lake.partitions(["filtered", "instructions"])
+    names = ["row_id", "instruction", "input", "response"]
+    frames = [step.lake.scan(["filtered", table], source).select(names) for source in sources for table in ("instructions", "dropped") if step.lake.exists(["filtered", table], source)]
+    rows = pl.concat(frames).filter(pl.col("row_id").is_in(ids.to_list())).unique("row_id", keep="first")
+    return rows.select("row_id", prompt=PROMPT, response=pl.col("response")).collect()
+
+
+def _drift(step: Step, member: Indicator, value: pl.Series) -> float | None:
+    """Kolmogorov-Smirnov distance to the stored version: the largest gap between the two distribution functions."""
+    key = key_of(member.id)
+    if not step.lake.exists(key.path, step.partition):
+        return None
+    old = np.sort(step.lake.scan(key.path, step.partition).select("value").collect()["value"].drop_nulls().to_numpy())
+    new = np.sort(value.drop_nulls().to_numpy())
+    if len(old) == 0 or len(new) == 0:
+        return None
+    points = np.concatenate([old, new])
+    return float(np.abs(np.searchsorted(old, points, side="right") / len(old) - np.searchsorted(new, points, side="right") / len(new)).max())
+
+
+ASSETS = build_assets(catalog.INDICATORS)

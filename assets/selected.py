@@ -1,0 +1,189 @@
+"""Stage 7: every recipe as an asset that depends on exactly the indicators that it names.
+
+Here belongs turning the recipes into assets, gathering what a recipe reads, and telling what it chose. How rows are chosen is
+`methods.selection`. A recipe is added as a file in ``jobs/recipes``, and nowhere else.
+
+Beside each subset lies its ledger: the decision on *every* row of the pool, and the reason. It is what `sluice explain` reads.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from assets import automation, metadata
+from assets.embedded import vectors_of
+from assets.partitions import same_source, whole_pool
+from assets.step import Result, Step, check_specs
+from methods import catalog
+from methods.selection import choose as science
+from methods.selection.recipe import Recipe, budget_rows
+from resources.encoder import Encoder
+from resources.lake import Lake
+from resources.settings import Settings
+from resources.tables import LakeResource
+
+SELECTION_VERSION = "1"
+
+
+def key_of(recipe: Recipe) -> dg.AssetKey:
+    """The asset of a recipe's subset."""
+    return dg.AssetKey(["selected", recipe.name])
+
+
+def ledger_path(name: str) -> tuple[str, ...]:
+    """Where the ledger of a recipe lies in the lake."""
+    return ("selected", "ledgers", name)
+
+
+def deps_of(recipe: Recipe) -> list[dg.AssetDep]:
+    """What a recipe reads: the rows, the duplicate pairs, its indicators, and what its selector needs."""
+    sources = list(recipe.sources) or None
+    deps = [whole_pool("filtered/instructions", sources), same_source("filtered/duplicates")]
+    for name in recipe.indicators:
+        indicator = catalog.indicator(name)
+        deps.append(same_source(f"scored/{name}") if indicator.scope == "pool" else whole_pool(f"scored/{name}", sources))
+    needs = catalog.selector(recipe.selector).needs
+    if "vectors" in needs:
+        deps.append(whole_pool("embedded/minilm", sources))
+    deps.append(same_source("clustered/kmeans"))
+    return deps
+
+
+def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
+    """The asset of one recipe."""
+    key = key_of(recipe)
+
+    @dg.asset(
+        key=key,
+        group_name="selected",
+        deps=deps_of(recipe),
+        code_version=SELECTION_VERSION,
+        kinds={"parquet"},
+        automation_condition=automation.REFRESH,
+        check_specs=check_specs(key.path),
+        tags={"selector": recipe.selector},
+        description=f"**{recipe.title}**\n\n{recipe.description}\n\n{recipe.rule()}",
+        metadata={"recipe": dg.MetadataValue.json(recipe.as_dict()), "rule": recipe.rule()},
+    )
+    def selected(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder) -> Iterator[Any]:
+        step = Step(context, lake, settings)
+        pool = step.pool(key, recipe.sources)
+        params = {**recipe.params, **settings.params.get(recipe.selector, {})}
+        config = {"recipe": {**recipe.as_dict(), "params": params}, "pool": pool, "budget": settings.budget or recipe.budget}
+        config["seed"] = recipe.seed if settings.seed is None else settings.seed
+        if "vectors" in catalog.selector(recipe.selector).needs:
+            config["encoder"] = encoder.identity()
+        yield from step.make(key, config, lambda: _choose(step, recipe, params, pool, encoder, config), pool)
+
+    return selected
+
+
+def _choose(step: Step, recipe: Recipe, params: dict[str, Any], pool: Sequence[str], encoder: Encoder, config: dict[str, Any]) -> Result:
+    from dataclasses import replace
+
+    rows = step.scan("filtered/instructions", pool).select("row_id", "source", "position", "part").collect()
+    labels = step.scan("clustered/kmeans").select("row_id", "cluster").collect()
+    store = vectors_of(step.resource, encoder) if "vectors" in catalog.selector(recipe.selector).needs else None
+    data = science.Ingredients(
+        rows=rows,
+        values={name: step.scan(f"scored/{name}", pool).select("row_id", "value", "status").collect() for name in recipe.indicators},
+        pairs=step.scan("filtered/duplicates").collect(),
+        vectors=lambda ids: store.read(ids.to_list()) if store else np.empty((len(ids), 0), np.float32),
+        clusters=lambda ids: clusters_of(ids, labels),
+    )
+    indicators = {name: catalog.indicator(name) for name in recipe.indicators}
+    ledger = science.choose(replace(recipe, params=params), catalog.selector(recipe.selector), indicators, data, config["budget"], config["seed"])
+    subset = _subset(ledger, data, labels)
+    facts = _account(step, recipe, pool, ledger, rows, config["budget"])
+    facts |= _kept_from_before(step, recipe, subset)
+    lineage = {"score": [(f"scored/{name}", "value") for name in recipe.indicators]}
+    return Result(subset, facts, _shown(step, recipe, ledger, subset, pool), lineage, beside={ledger_path(recipe.name): ledger})
+
+
+def clusters_of(ids: pl.Series, labels: pl.DataFrame) -> np.ndarray:
+    """The cluster of each row, -1 where it has none."""
+    found = ids.to_frame("row_id").join(labels, on="row_id", how="left", maintain_order="left")
+    return found["cluster"].fill_null(-1).to_numpy().astype(np.int64)
+
+
+def _subset(ledger: pl.DataFrame, data: science.Ingredients, labels: pl.DataFrame) -> pl.DataFrame:
+    """The chosen rows in rank order, with every indicator that the recipe read."""
+    chosen = ledger.filter(pl.col("decision") == "selected").sort("rank").drop("decision", "rule", "twin")
+    chosen = chosen.join(labels, on="row_id", how="left", maintain_order="left")
+    for name, frame in data.values.items():
+        chosen = chosen.join(frame.select("row_id", pl.col("value").alias(name)).unique("row_id", keep="first"), on="row_id", how="left", maintain_order="left")
+    return chosen
+
+
+def _account(step: Step, recipe: Recipe, pool: Sequence[str], ledger: pl.DataFrame, rows: pl.DataFrame, budget: str) -> dict[str, Any]:
+    """Every row that came in is selected, dropped with a reason, or not chosen."""
+    filtered = [step.lake.manifest(["filtered", "instructions"], source) for source in pool]
+    rows_in = sum(int(m.facts["rows in"]) for m in filtered if m)
+    dropped_before = sum(int(m.facts["rows dropped"]) for m in filtered if m)
+    decisions = dict(ledger.group_by("decision").len().iter_rows())
+    wanted = budget_rows(budget, rows["row_id"].n_unique())
+    chosen = decisions.get("selected", 0)
+    return {
+        "pool": list(pool),
+        "rows in": rows_in,
+        "rows dropped": dropped_before + decisions.get("dropped", 0),
+        "dropped by rule": dict(ledger.filter(pl.col("decision") == "dropped").group_by("rule").len().sort("len", descending=True).iter_rows()),
+        "rows not chosen": decisions.get("not_chosen", 0),
+        "rows unaccounted": rows_in - dropped_before - ledger.height,
+        "budget": wanted,
+        "rows over budget": max(0, chosen - wanted),
+        "share of budget used": chosen / wanted if wanted else 1.0,
+        "ids not in pool": ledger.filter(pl.col("decision") == "selected").join(rows, on="row_id", how="anti").height,
+    }
+
+
+def _kept_from_before(step: Step, recipe: Recipe, subset: pl.DataFrame) -> dict[str, Any]:
+    key = key_of(recipe)
+    if not step.lake.exists(key.path):
+        return {}
+    before = step.lake.scan(key.path).select("row_id").collect()
+    stayed = subset.join(before, on="row_id", how="semi").height
+    return {"kept from before": stayed / max(before.height, 1), "rows new in subset": subset.height - stayed, "rows gone from subset": before.height - stayed}
+
+
+def _shown(step: Step, recipe: Recipe, ledger: pl.DataFrame, subset: pl.DataFrame, pool: Sequence[str]) -> dict[str, Any]:
+    texts = texts_of(step.lake, subset.head(12)["row_id"], pool)
+    first = subset.head(12).select("rank", "source", "row_id", "score", "reason").join(texts, on="row_id", how="left", maintain_order="left")
+    rules = ledger.filter(pl.col("decision") == "dropped").group_by("rule").agg(pl.len().alias("rows"), pl.first("reason").alias("for example"))
+    about = step.scan("clustered/kmeans_model").select("cluster", pl.col("top_terms").list.head(3).list.join(", ")).collect() if step.lake.exists(["clustered", "kmeans_model"]) else None
+    labels = step.scan("clustered/kmeans").select("row_id", "cluster").collect()
+    by_cluster = shares(subset.select(group="cluster"), ledger.join(labels, on="row_id").select(group="cluster"))
+    if about is not None:
+        by_cluster = by_cluster.join(about, left_on="group", right_on="cluster", how="left", maintain_order="left").with_columns(group=pl.coalesce("top_terms", pl.col("group").cast(pl.String)))
+    return {
+        "first rows": metadata.table(first, 160),
+        "mix by source": metadata.mix(shares(subset.select(group="source"), ledger.select(group="source")), "share by source"),
+        "mix by cluster": metadata.mix(by_cluster, "share by cluster"),
+        "dropped in this recipe": metadata.table(rules.sort("rows", descending=True), 160),
+        "decisions": metadata.table(ledger.group_by("decision").len().sort("decision")),
+        **({"score": metadata.histogram(subset["score"], "score of the chosen rows")} if recipe.score else {}),
+    }
+
+
+def shares(subset: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
+    """``group, subset, pool``: the share of each group in both, largest of the subset first."""
+    chosen = subset.group_by("group").agg((pl.len() / max(subset.height, 1)).alias("subset"))
+    there = pool.group_by("group").agg((pl.len() / max(pool.height, 1)).alias("pool"))
+    joined = there.join(chosen, on="group", how="left").with_columns(pl.col("subset").fill_null(0.0))
+    return joined.sort("subset", "pool", "group", descending=[True, True, False]).select("group", "subset", "pool")
+
+
+def texts_of(lake: Lake, ids: pl.Series, pool: Sequence[str]) -> pl.DataFrame:
+    """Prompt and response of some rows."""
+    rows = lake.scan_sources(["filtered", "instructions"], pool).filter(pl.col("row_id").is_in(ids.to_list()))
+    return rows.select("row_id", "instruction", "response").unique("row_id", keep="first").collect()
+
+
+def build_assets(recipes: Sequence[Recipe]) -> tuple[dg.AssetsDefinition, ...]:
+    """One asset a recipe."""
+    return tuple(build_asset(recipe) for recipe in recipes)
+
+

@@ -1,0 +1,1 @@
+"""The composition root: definitions, jobs, recipes, the command line and the generated pages."""

@@ -1,0 +1,274 @@
+"""The command line: the same assets, instance and storage as the UI.
+
+Here belongs reading a person's words and showing the outcome. What a command does stands in `runs`, `outputs`, `explain`.
+Results go to standard output; progress and messages go to standard error.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from jobs import home as homes
+from methods import catalog
+from methods.selection.recipe import RecipeError, check_budget
+from resources.lake import Lake, LakeError, check_name
+
+console = Console(stderr=True)
+
+
+class UserError(click.ClickException):
+    """Something the person can put right; shown without a traceback."""
+
+    def show(self, file: Any = None) -> None:
+        """Print the message."""
+        console.print(f"[bold red]error[/] {self.message}", highlight=False, markup=True)
+
+
+def _sources(_: Any, __: Any, values: Sequence[str]) -> dict[str, Path]:
+    sources: dict[str, Path] = {}
+    for value in values:
+        name, mark, path = value.partition("=")
+        if not mark or not path:
+            raise click.BadParameter(f"{value!r} is not NAME=FILE")
+        try:
+            check_name(name)
+        except LakeError as error:
+            raise click.BadParameter(str(error)) from error
+        if name in sources:
+            raise click.BadParameter(f"source {name!r} is named twice")
+        sources[name] = Path(path).expanduser()
+    return sources
+
+
+def _params(_: Any, __: Any, values: Sequence[str]) -> dict[str, dict[str, Any]]:
+    params: dict[str, dict[str, Any]] = {}
+    for value in values:
+        place, mark, text = value.partition("=")
+        method, dot, name = place.partition(".")
+        if not mark or not dot:
+            raise click.BadParameter(f"{value!r} is not ID.NAME=VALUE")
+        _check_param(method, name)
+        params.setdefault(method, {})[name] = _value(text)
+    return params
+
+
+def _check_param(method: str, name: str) -> None:
+    found = next((m for m in catalog.METHODS if m.id == method), None)
+    if found is None and method not in ("kmeans", "duplicates"):
+        raise click.BadParameter(f"there is no method {method!r}; `sluice methods` lists them")
+    if found is not None and name not in found.params:
+        raise click.BadParameter(f"{method} has no parameter {name!r}; it has {', '.join(found.params) or 'none'}")
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _options(*options: Callable[..., Any]) -> Callable[..., Any]:
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+HOME = click.option("--home", type=click.Path(file_okay=False), help="Where everything lies; SLUICE_HOME, or ./.sluice by default.")
+SOURCE = click.option("--source", "sources", multiple=True, callback=_sources, metavar="NAME=FILE", help="A dataset; give several if you like.")
+LAYOUT = click.option("--layout", help="Force a layout for all files of this call instead of recognising it.")
+PARAM = click.option("--param", "params", multiple=True, callback=_params, metavar="ID.NAME=VALUE", help="A parameter of a method.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Turn a flood of instruction data into a small training set that can say why each row is in it."""
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+def methods(as_json: bool) -> None:
+    """List every method."""
+    described = [catalog.describe(method) for method in catalog.METHODS]
+    if as_json:
+        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+        return
+    from jobs import tables
+
+    Console().print(tables.methods(described))
+
+
+@main.command()
+@_options(SOURCE, LAYOUT, PARAM, HOME)
+@click.option("--indicator", "indicators", multiple=True, required=True, metavar="ID", help="What to compute; give several if you like.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the table: .parquet, .csv or .jsonl.")
+def score(sources: dict[str, Path], layout: str | None, params: dict[str, Any], home: str | None, indicators: tuple[str, ...], out: Path | None) -> None:
+    """Score every row of every file by one or more indicators."""
+    from assets.scored import key_of
+    from jobs import outputs, tables
+
+    chosen = [_known(catalog.indicator, indicator) for indicator in indicators]
+    lake, _, _ = _work(home, sources, layout, [key_of(i.id) for i in chosen], {"params": params, "all_rows": True})
+    table = _friendly(lambda: outputs.scores(lake, list(sources), [i.id for i in chosen], [i.id for i in chosen if i.scope == "pool"]))
+    if out:
+        _friendly(lambda: outputs.write_table(table, out))
+    console.print(tables.scores(table))
+    if out:
+        console.print(f"{table.height:,} lines in [bold]{out}[/]", highlight=False)
+
+
+@main.command()
+@_options(SOURCE, LAYOUT, PARAM, HOME)
+@click.option("--measure", "measures", multiple=True, required=True, metavar="ID", help="What to compute; give several if you like.")
+def measure(sources: dict[str, Path], layout: str | None, params: dict[str, Any], home: str | None, measures: tuple[str, ...]) -> None:
+    """Measure the files' rows as one set; prints JSON."""
+    from jobs import measuring
+
+    chosen = [_known(catalog.measure, name) for name in measures]
+    lake, definitions, _ = _work(home, sources, layout, measuring.keys_for(chosen), {"params": params, "all_rows": True})
+    click.echo(json.dumps(_friendly(lambda: measuring.measure(lake, definitions, list(sources), chosen, params)), indent=2))
+
+
+@main.command()
+@click.argument("recipe")
+@_options(SOURCE, LAYOUT, PARAM, HOME)
+@click.option("--budget", help="A number of rows (1000) or a share of the pool (10%).")
+@click.option("--seed", type=int, help="Seed of the selection.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the chosen records (.jsonl).")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Where to write a report with plots (.html).")
+def run(
+    recipe: str,
+    sources: dict[str, Path],
+    layout: str | None,
+    params: dict[str, Any],
+    home: str | None,
+    budget: str | None,
+    seed: int | None,
+    out: Path | None,
+    report: Path | None,
+) -> None:
+    """Choose a subset by a recipe."""
+    import dagster as dg
+
+    from jobs import outputs, tables
+
+    if budget is not None:
+        _friendly(lambda: check_budget(budget, "--budget"))
+    if out and out.suffix != ".jsonl":
+        raise UserError(f"{out}: a subset is written as .jsonl")
+    settings = {"params": params, **({"budget": budget} if budget else {}), **({"seed": seed} if seed is not None else {})}
+    lake, definitions, outcome = _work(home, sources, layout, [dg.AssetKey([stage, recipe]) for stage in ("selected", "evaluated")], settings, recipe)
+    rows = _friendly(lambda: outputs.write_subset(lake, recipe, out)) if out else 0
+    if report:
+        from jobs import reporting
+
+        _friendly(lambda: reporting.write(lake, definitions, [recipe], report))
+    for renderable in tables.run(lake, recipe, outcome):
+        console.print(renderable, highlight=False)
+    if out:
+        console.print(f"{rows:,} records in [bold]{out}[/]", highlight=False)
+    if report:
+        console.print(f"report in [bold]{report}[/]", highlight=False)
+    console.print(f"tables in {lake.root}; see them with [bold]sluice ui --home {lake.home}[/]; why a row: [bold]sluice explain ROW_ID[/]", highlight=False)
+
+
+@main.command()
+@click.argument("row_id")
+@HOME
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+def explain(row_id: str, home: str | None, as_json: bool) -> None:
+    """Everything known of a row: where it came from, every score, which recipes took it or dropped it, and why."""
+    from jobs import explain as explaining
+    from jobs import tables
+
+    lake = homes.prepare(home)
+    found = _friendly(lambda: explaining.explain(lake, row_id))
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False, default=str))
+        return
+    out = Console()
+    for renderable in tables.explanation(found):
+        out.print(renderable, highlight=False)
+
+
+@main.command()
+@HOME
+@click.option("--port", default=3000, show_default=True, help="Port on this machine.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+def ui(home: str | None, port: int, host: str) -> None:
+    """Open the Dagster UI on the same data: `dagster dev` with the right home."""
+    import os
+
+    lake = homes.prepare(home)
+    root = Path(__file__).resolve().parents[1]
+    where = ["-w", str(root / "workspace.yaml")] if (root / "workspace.yaml").is_file() else ["-m", "jobs.definitions"]
+    console.print(f"Dagster on http://{host}:{port} over {lake.home}; drop files into {lake.landing}; stop with Ctrl-C", highlight=False)
+    os.chdir(root if where[0] == "-w" else lake.home)
+    os.execv(sys.executable, [sys.executable, "-m", "dagster", "dev", *where, "-h", host, "-p", str(port)])
+
+
+def _work(
+    home: str | None, sources: Mapping[str, Path], layout: str | None, targets: Sequence[Any], settings: Mapping[str, Any], recipe: str | None = None
+) -> tuple[Lake, Any, Any]:
+    """Prepare the home, add the sources, and make the targets."""
+    lake = homes.prepare(home)
+    from jobs import runs, tables, watching
+
+    definitions = _friendly(_definitions)
+    names = _names(lake, sources, recipe)
+    with homes.instance() as instance:
+        _friendly(lambda: runs.add_sources(lake, instance, sources, layout))
+        with watching.watching(console):
+            outcome = _friendly(lambda: runs.materialize(definitions, instance, targets, names, {**settings, "sources": names}))
+    for warning in outcome.warnings:
+        console.print(f"[yellow]worth a look[/] {warning}", highlight=False)
+    console.print(tables.made(outcome), highlight=False)
+    return lake, definitions, outcome
+
+
+def _names(lake: Lake, sources: Mapping[str, Path], recipe: str | None) -> list[str]:
+    """The sources of this call: those named, or else the recipe's, or else all there are."""
+    from jobs import definitions
+
+    recipes = {r.name: r for r in _friendly(lambda: definitions.recipes_of(lake.home))}
+    if recipe is not None and recipe not in recipes:
+        raise UserError(f"there is no recipe {recipe!r}; there are {', '.join(recipes)} (files in jobs/recipes and {lake.home / 'recipes'})")
+    names = list(sources) or list(recipes[recipe].sources if recipe else ()) or [source.name for source in lake.sources()]
+    if not names:
+        raise UserError(f"no data yet: name a file with --source NAME=FILE, or drop one into {lake.landing} while `sluice ui` runs")
+    return names
+
+
+def _definitions() -> Any:
+    from jobs import definitions
+
+    return definitions.build_defs()
+
+
+def _known(find: Callable[[str], Any], name: str) -> Any:
+    try:
+        return find(name)
+    except catalog.UnknownMethod as error:
+        raise UserError(f"{error} (`sluice methods` lists all)") from error
+
+
+def _friendly(action: Callable[[], Any]) -> Any:
+    """Run something; what a person can put right is shown as a sentence."""
+    from jobs.runs import RunFailed
+    from methods.readers import SourceError
+
+    try:
+        return action()
+    except (LakeError, RecipeError, RunFailed, SourceError, ValueError) as error:
+        raise UserError(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

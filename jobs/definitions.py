@@ -1,0 +1,74 @@
+"""The composition root: everything that Dagster loads, at a glance.
+
+Here belongs putting assets, sensors, jobs and resources together, and nothing else. Loading this module imports no model
+library and reads nothing but the recipes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from assets import clustered, embedded, evaluated, evidence, filtered, raw, scored, selected
+from methods.selection.recipe import Recipe, load_folder
+from resources.causal_lm import CausalLM
+from resources.encoder import Encoder
+from resources.from_env import causal_lm_from_env, encoder_from_env
+from resources.settings import Settings
+from resources.tables import LakeResource, ParquetTables, default_home
+from sensors import landing, selection
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def recipes_of(home: Path) -> tuple[Recipe, ...]:
+    """The recipes that ship, and those of the home; one of the home replaces one that ships under the same name."""
+    both = {recipe.name: recipe for recipe in (*load_folder(RECIPES), *load_folder(home / "recipes"))}
+    return tuple(both[name] for name in sorted(both))
+
+
+def build_defs(
+    home: Path | None = None,
+    encoder: Encoder | None = None,
+    causal_lm: CausalLM | None = None,
+    recipes: Sequence[Recipe] | None = None,
+    sensor_interval: int = 30,
+) -> dg.Definitions:
+    """All definitions; tests and notebooks replace what they like."""
+    home = (home or default_home()).absolute()
+    recipes = recipes_of(home) if recipes is None else tuple(recipes)
+    sources = (*raw.ASSETS, *filtered.ASSETS, *evidence.ASSETS, *embedded.ASSETS, *scored.ASSETS)
+    across = (*clustered.ASSETS, *selected.build_assets(recipes), *evaluated.build_assets(recipes))
+    assets = (*sources, *across)
+    lane = [key for asset in assets if asset.partitions_def for key in asset.keys]
+    downstream = [key for asset in assets if not asset.partitions_def for key in asset.keys]
+    return dg.Definitions(
+        assets=assets,
+        resources={
+            "io_manager": ParquetTables(home=str(home)),
+            "lake": LakeResource(home=str(home)),
+            "settings": Settings(),
+            "encoder": encoder or encoder_from_env(),
+            "causal_lm": causal_lm or causal_lm_from_env(),
+        },
+        jobs=[
+            dg.define_asset_job("lane", dg.AssetSelection.assets(*lane), description="One source through all stages of its own."),
+            dg.define_asset_job("choose", dg.AssetSelection.assets(*downstream), description="Everything that looks across sources."),
+        ],
+        sensors=[
+            landing.build_sensor(lane, sensor_interval),
+            selection.build_sensor([recipe.name for recipe in recipes], downstream, 2 * sensor_interval),
+            dg.AutomationConditionSensorDefinition(
+                "refresh",
+                target=dg.AssetSelection.all(),
+                default_status=dg.DefaultSensorStatus.RUNNING,
+                minimum_interval_seconds=sensor_interval,
+                description="Makes again what is in use and whose inputs have other content.",
+            ),
+        ],
+        # One process a run: Polars, BLAS and torch use the cores already, and a model is loaded once.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs()

@@ -1,0 +1,109 @@
+"""The page of all methods, ``docs/methods.md``, written from the catalogue: ``python -m jobs.methods_page``.
+
+Here belongs the page's layout only. What it says of a method stands in the catalogue's record and in the labelled
+paragraphs (``Statuses:``, ``Parameters:``, ``Departures:``, ...) of the method's docstring.
+"""
+
+import inspect
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from methods.catalog import METHODS, kind_of
+from methods.kinds import Method
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
+
+_HEAD = """# Methods
+
+Every method of the catalogue. This page is generated (`python -m jobs.methods_page`); do not edit it.
+
+An **indicator** is a number for a row, a **measure** a number for a set of rows, a **selector** a way to choose rows.
+An indicator that cannot be computed is null and its status says why; a measure that has no meaning is null.
+*Direction* says which end a selector wants: `higher`, `lower`, or `band` (neither end is good by itself).
+*Cost* is that of the evidence: `cpu`, `gpu` (a model's pass over the data) or `llm` (a judge's calls)."""
+
+_AXES = ("quality", "diversity", "importance")
+_KINDS = ("indicator", "measure", "selector")
+_LABEL = re.compile(r"^(Direction|Parameters|Statuses|Undefined|Departures|Source): ")
+_SHOWN = ("Direction", "Parameters", "Statuses", "Undefined", "Departures", "Source")
+
+
+def _docstring(method: Method) -> str:
+    function = getattr(method, "compute", None) or getattr(method, "select", None)
+    function = getattr(function, "func", function)  # what a partial wraps
+    return inspect.getdoc(function) or ""
+
+
+def labelled(docstring: str) -> dict[str, str]:
+    """The paragraphs of a docstring that open with a label, each on one line, without the label."""
+    found = {}
+    for paragraph in docstring.split("\n\n"):
+        text = " ".join(paragraph.split())
+        if match := _LABEL.match(text):
+            found[match[1]] = text[match.end() :]
+    return found
+
+
+def _code(values: Sequence[str]) -> str:
+    return ", ".join(f"`{value}`" for value in values) or "-"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _table(methods: Sequence[Method]) -> str:
+    lines = ["| id | what | section | direction | needs | cost |", "|---|---|---|---|---|---|"]
+    for method in methods:
+        cells = (
+            f"[`{method.id}`](#{method.id})",
+            method.title,
+            method.section,
+            getattr(method, "direction", "-"),
+            _code(method.needs),
+            method.cost,
+        )
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    return "\n".join(lines)
+
+
+def _block(method: Method) -> str:
+    says = labelled(_docstring(method))
+    lines = [f"### {method.id}", "", f"**{method.title}.** {method.meaning}", "", "```tex", method.equation, "```", ""]
+    if direction := getattr(method, "direction", None):
+        why = re.sub(rf"^{direction}[;,] ", "", says.get("Direction", ""))  # the word itself is said already
+        says["Direction"] = f"`{direction}`: {why}" if why else f"`{direction}`"
+    lines.append(f"- Needs: {_code(method.needs)}; cost `{method.cost}`; version {method.version}")
+    if method.params:
+        lines.append(f"- Defaults: {_code([f'{name}={value!r}' for name, value in method.params.items()])}")
+    lines.extend(f"- {label}: {says[label]}" for label in _SHOWN if label in says)
+    if "Source" not in says:
+        lines.append(f"- Source: {method.paper}")
+    return "\n".join(lines)
+
+
+def render(methods: Sequence[Method] = METHODS) -> str:
+    """The whole page: a section for each axis and kind, with a table and then a block for each method."""
+
+    def place(method: Method) -> tuple[int, int]:
+        return _AXES.index(method.axis), _KINDS.index(kind_of(method))
+
+    parts = [_HEAD]
+    for (axis, kind), group in groupby(sorted(methods, key=place), key=place):
+        members = list(group)
+        parts.append(f"## {_AXES[axis].capitalize()}: {_KINDS[kind]}s")
+        parts.append(_table(members))
+        parts.extend(map(_block, members))
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(render(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

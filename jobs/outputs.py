@@ -1,0 +1,75 @@
+"""The files that a command leaves: scores, subsets.
+
+Here belongs writing what outsiders read. Every file is written beside its place and moved over it when it is whole.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from resources.lake import Lake, LakeError, replacing
+
+SCORE_COLUMNS = ["source", "position", "row_id", "indicator", "value", "status"]
+
+
+def scores(lake: Lake, sources: Sequence[str], indicators: Sequence[str], pooled: Sequence[str]) -> pl.DataFrame:
+    """One line for every row of every file and every indicator, in file order."""
+    parts = []
+    for source in sources:
+        rows = lake.scan(["raw", "instructions"], source).select("source", "position", "part", "row_id").collect().sort("position", "part", maintain_order=True)
+        for indicator in indicators:
+            key = ["scored", indicator]
+            table = lake.scan(key) if indicator in pooled else lake.scan(key, source)
+            values = table.select("row_id", "value", "status").unique("row_id", keep="first").collect()
+            lines = rows.join(values, on="row_id", how="left", maintain_order="left")
+            parts.append(lines.with_columns(pl.col("status").fill_null("not_scored"), indicator=pl.lit(indicator)).select(SCORE_COLUMNS))
+    return pl.concat(parts)
+
+
+def write_table(frame: pl.DataFrame, path: Path) -> None:
+    """Parquet, CSV or JSON lines, by the extension."""
+    writers = {".parquet": frame.write_parquet, ".csv": frame.write_csv, ".jsonl": frame.write_ndjson}
+    if path.suffix not in writers:
+        raise LakeError(f"{path}: cannot write {path.suffix or 'a file without extension'}; use {', '.join(writers)}")
+    with replacing(path) as staged:
+        writers[path.suffix](staged)
+
+
+def write_subset(lake: Lake, recipe: str, path: Path) -> int:
+    """The chosen records in rank order: the original record, plus what Sluice has to say of it. Returns how many."""
+    if path.suffix != ".jsonl":
+        raise LakeError(f"{path}: a subset is written as .jsonl")
+    with replacing(path) as staged, staged.open("w", encoding="utf-8") as file:
+        count = 0
+        for record in subset_records(lake, recipe):
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def subset_records(lake: Lake, recipe: str) -> Iterator[dict[str, Any]]:
+    """The records of a subset."""
+    chosen = lake.scan(["selected", recipe]).sort("rank").collect()
+    for block in chosen.iter_slices(2000):
+        yield from _records(lake, block)
+
+
+def _records(lake: Lake, block: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    wanted = block.select("row_id", "source", "position", "part")
+    places = []
+    for source in wanted["source"].unique().sort():
+        mine = wanted.filter(pl.col("source") == source).select("position", "part").lazy()
+        there = lake.scan(["raw", "instructions"], source).select("source", "position", "part", "record", "messages")
+        places.append(there.join(mine, on=["position", "part"], how="semi"))
+    records = pl.concat(places).collect()
+    for line in block.join(records, on=["source", "position", "part"], how="left", maintain_order="left").iter_rows(named=True):
+        record = json.loads(line["record"])
+        if not isinstance(record, dict):
+            record = {"messages": line["messages"], "record": record}
+        if line["part"]:
+            record = {**record, "messages": line["messages"]}
+        said = {name: line[name] for name in ("row_id", "source", "position", "rank", "score", "gain", "reason")}
+        yield {**record, "sluice": {**said, **({"part": line["part"]} if line["part"] else {})}}

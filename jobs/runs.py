@@ -1,0 +1,132 @@
+"""Materializing assets from the command line, in this process, in the instance that the UI shows.
+
+Here belongs finding what must be made for a target, making it (source by source, then across sources), and collecting what
+happened. Printing is the command line's business.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets.partitions import SOURCES
+from resources.lake import Lake, LakeError, Source
+
+
+@dataclass(frozen=True)
+class Made:
+    """One table after a run."""
+
+    key: str
+    source: str | None
+    rows: int
+    computed: int | None
+    up_to_date: bool
+    metadata: Mapping[str, Any]
+
+
+@dataclass
+class Outcome:
+    """What a command's runs made, what their expectations say, and what failed."""
+
+    made: list[Made] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def up_to_date(self) -> int:
+        """Tables that needed nothing."""
+        return sum(m.up_to_date for m in self.made)
+
+
+class RunFailed(Exception):
+    """A run that did not succeed; the message says which step and why."""
+
+
+def add_sources(lake: Lake, instance: dg.DagsterInstance, sources: Mapping[str, Path], layout: str | None = None) -> None:
+    """Register files as sources and make them partitions."""
+    for name, path in sources.items():
+        if not path.is_file():
+            raise LakeError(f"source {name!r}: there is no file {path}")
+        lake.register(Source(name, str(path.absolute()), layout))
+    instance.add_dynamic_partitions(SOURCES.name or "", list(sources))
+
+
+def materialize(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    targets: Sequence[dg.AssetKey],
+    sources: Sequence[str],
+    settings: Mapping[str, Any],
+) -> Outcome:
+    """Make the targets and all that they are made of: first each source's lane, then what looks across sources."""
+    graph = definitions.resolve_asset_graph()
+    wanted = dg.AssetSelection.assets(*targets).upstream().required_multi_asset_neighbors().resolve(graph)
+    lane = sorted(key for key in wanted if graph.get(key).is_partitioned)
+    across = sorted(key for key in wanted if not graph.get(key).is_partitioned)
+    config = run_config(settings)
+    outcome = Outcome()
+    for source in sources:
+        _run(definitions, instance, lane, source, config, outcome)
+    if across:
+        _run(definitions, instance, across, None, config, outcome)
+    return outcome
+
+
+def run_config(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Dagster's form of a run's settings."""
+    return {"resources": {"settings": {"config": dict(settings)}}, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], partition: str | None, config: dict[str, Any], outcome: Outcome) -> None:
+    job = definitions.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        run_config=config,
+        instance=instance,
+        partition_key=partition,
+        asset_selection=list(keys),
+        raise_on_error=False,
+        tags={"sluice/from": "command line", **({"sluice/source": partition} if partition else {})},
+    )
+    outcome.made += [_made(event, partition) for event in _materializations(result.all_events)]
+    outcome.warnings += [warning for event in result.all_events for warning in _failed_expectations(event, partition)]
+    if not result.success:
+        reasons = [_reason(event) for event in result.all_events if event.is_step_failure]
+        outcome.failures += reasons
+        raise RunFailed((f"source {partition!r}: " if partition else "") + ("; ".join(reasons) or "the run failed"))
+
+
+def _materializations(events: Iterable[dg.DagsterEvent]) -> list[dg.AssetMaterialization]:
+    return [event.step_materialization_data.materialization for event in events if event.event_type_value == "ASSET_MATERIALIZATION"]
+
+
+def _made(event: dg.AssetMaterialization, partition: str | None) -> Made:
+    values = {name: value.value for name, value in event.metadata.items()}
+    return Made(
+        event.asset_key.to_user_string(),
+        partition,
+        int(values.get("dagster/row_count", 0)),
+        values.get("rows computed"),
+        bool(values.get("up to date", False)),
+        values,
+    )
+
+
+def _failed_expectations(event: dg.DagsterEvent, partition: str | None) -> list[str]:
+    if event.event_type_value != "ASSET_CHECK_EVALUATION":
+        return []
+    check = event.asset_check_evaluation_data
+    if check.passed:
+        return []
+    return [f"{check.asset_key.to_user_string()}" + (f" of {partition}" if partition else "") + f": {check.description}"]
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    error = event.step_failure_data.error
+    while error and error.cause:
+        error = error.cause
+    said = event.step_failure_data.user_failure_data
+    text = said.description if said and said.description else (error.message.strip() if error else "unknown error")
+    return f"{event.step_key}: {text}"

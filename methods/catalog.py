@@ -1,0 +1,104 @@
+"""The list of every method, and how to find one by its id.
+
+Here belong the three tuples, put together from the tuples at the end of the rooms' modules, and the look-ups. A new
+method is added to its room's tuple; a new module is added here. Nothing is computed here and nothing heavy imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from methods.diversity import coreset as diversity_coreset
+from methods.diversity import handcrafted as diversity_handcrafted
+from methods.diversity import measures as diversity_measures
+from methods.importance import handcrafted as importance_handcrafted
+from methods.kinds import Indicator, Measure, Method, Selector
+from methods.quality import handcrafted as quality_handcrafted
+from methods.quality import model as quality_model
+from methods.selection import basic as selection_basic
+
+INDICATORS: tuple[Indicator, ...] = (
+    *quality_handcrafted.INDICATORS,
+    *quality_model.INDICATORS,
+    *diversity_handcrafted.INDICATORS,
+    *importance_handcrafted.INDICATORS,
+)
+
+MEASURES: tuple[Measure, ...] = diversity_measures.MEASURES
+
+SELECTORS: tuple[Selector, ...] = (*selection_basic.SELECTORS, *diversity_coreset.SELECTORS)
+
+METHODS: tuple[Method, ...] = (*INDICATORS, *MEASURES, *SELECTORS)
+
+_M = TypeVar("_M", bound=Method)
+
+
+class UnknownMethod(KeyError):
+    """An id that the catalogue does not have; the message names the nearest ones that it has."""
+
+    def __init__(self, kind: str, id: str, known: Sequence[str]) -> None:
+        """Look among the ``known`` ids of this kind for those that were perhaps meant."""
+        near = get_close_matches(id, known, n=3, cutoff=0.5) or sorted(known)[:3]
+        self.message = f"there is no {kind} {id!r}; did you mean {', '.join(near)}?" if near else f"no {kind} {id!r}"
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        """The bare message; a KeyError would show it in quotes."""
+        return self.message
+
+
+def _find(kind: str, id: str, among: Sequence[_M]) -> _M:
+    for method in among:
+        if method.id == id:
+            return method
+    raise UnknownMethod(kind, id, [method.id for method in among])
+
+
+def indicator(id: str) -> Indicator:
+    """The indicator of this id, or `UnknownMethod`."""
+    return _find("indicator", id, INDICATORS)
+
+
+def measure(id: str) -> Measure:
+    """The measure of this id, or `UnknownMethod`."""
+    return _find("measure", id, MEASURES)
+
+
+def selector(id: str) -> Selector:
+    """The selector of this id, or `UnknownMethod`."""
+    return _find("selector", id, SELECTORS)
+
+
+def kind_of(method: Method) -> str:
+    """``indicator``, ``measure`` or ``selector``."""
+    return type(method).__name__.lower()
+
+
+def _plain(value: Any) -> Any:
+    """Tuples and mappings as the lists and dicts that JSON gives back."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
+
+
+def describe(method: Method) -> dict[str, Any]:
+    """What a person or a program asks of a method, as plain values that JSON takes; a selector's direction is None."""
+    return {
+        "id": method.id,
+        "kind": kind_of(method),
+        "title": method.title,
+        "axis": method.axis,
+        "family": method.family,
+        "section": method.section,
+        "equation": method.equation,
+        "direction": getattr(method, "direction", None),
+        "scope": getattr(method, "scope", None),
+        "needs": list(method.needs),
+        "cost": method.cost,
+        "paper": method.paper,
+        "params": _plain(method.params),
+        "meaning": method.meaning,
+        "version": method.version,
+    }

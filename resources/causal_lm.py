@@ -1,0 +1,249 @@
+"""Token statistics of a causal language model: the model, and how a conversation is written down for it.
+
+Here belongs loading the model once, turning rows into token segments by a template, and handing out finished rows.
+The arithmetic of the pass stands in `token_pass`; what its numbers mean (perplexity, IFD, ...) in `methods`.
+
+Tokens: what stands before an assistant turn and the turn itself are tokenised each on its own, as they are when a
+model is used (the prompt is there before the answer). So the border is exact, no text is ever searched for, and a
+response has the same token ids with its prompt and alone. A turn ends with its last word: no end mark is scored.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import dagster as dg
+import polars as pl
+
+from resources import compute, models, token_pass
+from resources.token_pass import EMPTY_RESPONSE, TEMPLATE_MISMATCH, Plan
+
+Progress = Callable[[int, int], None]
+"""Called with (rows done, rows in all) after every finished frame."""
+
+Segment = tuple[str, bool]
+"""A piece of a conversation as text, and whether it is an assistant turn."""
+
+HEADERS = {
+    "system": "",
+    "user": "### Instruction:\n",
+    "tool_call": "### Call:\n",
+    "tool": "### Result:\n",
+    "assistant": "### Response:\n",
+}
+"""The plain template: each message is its header, its content and an empty line."""
+
+CHAT_ROLES = {"tool_call": "assistant", "tool": "user"}
+"""Roles that many chat templates refuse, and what they are written as; they keep the turns alternating."""
+
+
+class _Loaded(NamedTuple):
+    model: Any
+    tokenizer: Any
+    head: token_pass.Head
+    limit: int
+    bos: list[int]
+
+
+_LOADED: dict[tuple[str, str, str], _Loaded] = {}
+_LOCK = threading.Lock()
+
+
+class CausalLM(dg.ConfigurableResource):
+    """A causal language model. Nothing is loaded before the first row; then once a process."""
+
+    model: str = "embedded:smollm2"
+    """``embedded:smollm2``, a folder or ``.gguf`` file, a hub id (``owner/name``), or ``fake:...`` (see `fakes`)."""
+    device: str = "auto"
+    dtype: str = "auto"
+    """``auto`` is bfloat16: twice as fast and the same ranking; ``float32`` where single values must be exact."""
+    max_tokens: int = 1024
+    """Conversations are cut after this many tokens, with the status ``truncated``."""
+    batch_tokens: int | None = None
+    """Padded tokens in a batch; by default 1,024 on a CPU and 32,768 on a GPU."""
+    template: str = "plain"
+    """``plain`` (`HEADERS`, the Alpaca style of the IFD papers) or ``chat`` (the tokenizer's own chat template)."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the numbers depend on, for fingerprints. Loads no model and imports no torch."""
+        return {
+            **models.identity(models.locate(self.model)),
+            "kind": "causal_lm",
+            "dtype": compute.dtype_name(self.dtype),
+            "max_tokens": self.max_tokens,
+            "template": self.template,
+        }
+
+    def token_statistics(self, rows: pl.DataFrame, on_progress: Progress | None = None) -> Iterator[pl.DataFrame]:
+        """`token_pass.TOKEN_STATISTICS_SCHEMA` for all rows, one finished frame at a time, longest rows first.
+
+        ``rows`` has ``row_id`` and ``messages``, or instead of the latter ``instruction``, ``input``, ``response``.
+        Each frame is complete for its rows, so that the caller can store it before asking for the next.
+        """
+        if self.template not in ("plain", "chat"):
+            raise ValueError(f"template={self.template!r} is not known: use plain or chat.")
+        conversations = [_messages(row) for row in rows.iter_rows(named=True)]
+        lengths = [sum(len(m["content"]) for m in messages) for messages in conversations]
+        row_ids = rows["row_id"].to_list()
+        done = 0
+        for group in self._groups(lengths):
+            yield self._finished([row_ids[i] for i in group], [conversations[i] for i in group])
+            done += len(group)
+            if on_progress is not None:
+                on_progress(done, len(row_ids))
+
+    def _budget(self) -> int:
+        return self.batch_tokens or (1024 if compute.pick_device(self.device) == "cpu" else 32768)
+
+    def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Rows that are finished together: about 16 batches' worth, so that batches hold sequences of like length."""
+        worth = [min(length, 4 * self.max_tokens) + 64 for length in lengths]  # characters; a token has about four
+        return token_pass.batches(worth, 16 * 4 * self._budget() // 2)
+
+    def _finished(self, row_ids: list[str], conversations: list[list[dict[str, str]]]) -> pl.DataFrame:
+        plans = self._plans(row_ids, conversations)
+        passes = [(i, k, s) for i, plan in enumerate(plans) for k, s in enumerate(plan.sequences)]
+        results: list[list[Any]] = [[None] * len(plan.sequences) for plan in plans]
+        for full in (True, False):  # the conversations need all numbers, the turns alone only ln p
+            chosen = [(i, k, s) for i, k, s in passes if (k == 0) == full]
+            if not chosen:
+                continue
+            loaded = self._load()
+
+            def score(batch: list[Any], loaded: _Loaded = loaded, full: bool = full) -> list[Any]:
+                return token_pass.score_batch(loaded.model, loaded.head, batch, full)
+
+            found = token_pass.score_all(score, [s for _, _, s in chosen], self._budget())
+            for (i, k, _), numbers in zip(chosen, found, strict=True):
+                results[i][k] = numbers
+        return token_pass.frame_of(plans, results)
+
+    def _plans(self, row_ids: list[str], conversations: list[list[dict[str, str]]]) -> list[Plan]:
+        """What to compute for each row; one call of the tokenizer for all."""
+        loaded = self._load()
+        written: list[list[Segment] | str] = [self._segments(loaded.tokenizer, m) for m in conversations]
+        texts = {text for segments in written if not isinstance(segments, str) for text, _ in segments if text}
+        ids = _tokenised(loaded.tokenizer, sorted(texts))
+        limit = min(self.max_tokens, loaded.limit)
+        header = self._header(loaded)
+        plans = []
+        for row_id, segments in zip(row_ids, written, strict=True):
+            if isinstance(segments, str):
+                plans.append(Plan(row_id, segments))
+                continue
+            pieces = [(ids.get(text, []), scored) for text, scored in segments]
+            if self.template == "plain":
+                pieces.insert(0, (loaded.bos, False))
+            plans.append(token_pass.plan_row(row_id, pieces, header, limit))
+        return plans
+
+    def _segments(self, tokenizer: Any, messages: list[dict[str, str]]) -> list[Segment] | str:
+        """The conversation up to its last assistant turn, in pieces, or the status that says why not."""
+        if not any(m["role"] == "assistant" and m["content"].strip() for m in messages):
+            return EMPTY_RESPONSE
+        if self.template == "plain":
+            return plain_segments(messages)
+        return chat_segments(tokenizer, messages) or TEMPLATE_MISMATCH
+
+    def _header(self, loaded: _Loaded) -> list[int]:
+        """What a turn alone stands after: the assistant's header (as in the IFD paper), never nothing."""
+        text = HEADERS["assistant"] if self.template == "plain" else chat_header(loaded.tokenizer)
+        bos = loaded.bos if self.template == "plain" or not text else []
+        ids = [*bos, *_tokenised(loaded.tokenizer, [text]).get(text, [])]
+        if ids:
+            return ids
+        mark = loaded.tokenizer.bos_token_id
+        return [loaded.tokenizer.eos_token_id if mark is None else mark]
+
+    def _load(self) -> _Loaded:
+        key = (self.model, self.device, compute.dtype_name(self.dtype))
+        with _LOCK:
+            if key not in _LOADED:
+                _LOADED[key] = _load(*key)
+            return _LOADED[key]
+
+
+def plain_segments(messages: Sequence[Mapping[str, str]]) -> list[Segment]:
+    """The plain template's pieces. Assistant turns without content have a header and nothing to score."""
+    segments: list[Segment] = []
+    before = ""
+    for message in messages:
+        before += HEADERS[message["role"]]
+        if message["role"] == "assistant" and message["content"].strip():
+            segments += [(before, False), (message["content"], True)]
+            before = "\n\n"
+        else:
+            before += message["content"] + "\n\n"
+    return segments
+
+
+def chat_segments(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[Segment] | None:
+    """The chat template's pieces: what it adds between two turns is the difference of two renderings.
+
+    None where that does not hold (a template that refuses the roles, or rewrites what went before).
+    """
+
+    def rendered(upto: int, prompt: bool) -> str:
+        return tokenizer.apply_chat_template(chat[:upto], tokenize=False, add_generation_prompt=prompt)
+
+    chat = [{"role": CHAT_ROLES.get(m["role"], m["role"]), "content": m["content"]} for m in messages]
+    segments: list[Segment] = []
+    so_far = ""
+    try:
+        for k, message in enumerate(messages):
+            if message["role"] != "assistant" or not message["content"].strip():
+                continue
+            before, after = rendered(k, True), rendered(k + 1, False)
+            # Some templates trim what they are given.
+            content = next((c for c in (message["content"], message["content"].strip()) if after.startswith(before + c)), None)
+            if content is None or not before.startswith(so_far):
+                return None
+            segments += [(before[len(so_far) :], False), (content, True)]
+            so_far = before + content
+    except Exception:  # templates are programs of other people and raise what they like
+        return None
+    return segments
+
+
+def chat_header(tokenizer: Any) -> str:
+    """What the chat template writes before an answer, e.g. ``<|im_start|>assistant`` and a line break."""
+    chat = [{"role": "user", "content": "x"}]
+    try:
+        closed = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=False)
+        opened = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    except Exception as error:
+        raise ValueError("This tokenizer has no chat template that can be used: set template='plain'.") from error
+    return opened[len(closed) :] if opened.startswith(closed) else ""
+
+
+def _messages(row: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A row's messages, or those of its instruction, input and response."""
+    if row.get("messages"):
+        return [{"role": m["role"], "content": m["content"] or ""} for m in row["messages"]]
+    prompt = "\n".join(part for part in (row.get("instruction"), row.get("input")) if part)
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": row.get("response") or ""}]
+
+
+def _tokenised(tokenizer: Any, texts: Sequence[str]) -> dict[str, list[int]]:
+    filled = [text for text in texts if text]
+    if not filled:
+        return {}
+    found = tokenizer(filled, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    return dict(zip(filled, found, strict=True))
+
+
+def _load(spec: str, device: str, dtype: str) -> _Loaded:
+    folder = str(models.as_safetensors(models.locate(spec)))
+    compute.prepare_torch()
+    with compute.quiet():
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+        model = model.to(compute.pick_device(device)).eval()
+        head = token_pass.head_of(model)
+    limit = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+    # Some tokenizers open every text with a mark; the plain template keeps that habit once a conversation.
+    marked = tokenizer("x")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return _Loaded(model, tokenizer, head, limit, [tokenizer.bos_token_id] if marked else [])

@@ -1,0 +1,44 @@
+"""Which models to use, as the environment says: for whoever starts the program without a configuration.
+
+Here belongs only the reading of ``SLUICE_ENCODER``, ``SLUICE_CAUSAL_LM``, ``SLUICE_DEVICE`` and ``SLUICE_DTYPE``.
+Unset means the embedded models; ``fake`` (or ``fake:...``) means the stand-ins of `fakes`.
+"""
+
+import os
+
+from resources import models
+from resources.causal_lm import CausalLM
+from resources.encoder import Encoder
+from resources.fakes import FakeCausalLM, FakeEncoder
+
+
+def encoder_from_env() -> Encoder:
+    """The encoder of ``SLUICE_ENCODER`` on ``SLUICE_DEVICE``."""
+    return encoder(_read("SLUICE_ENCODER", "embedded:minilm"), device=_read("SLUICE_DEVICE", "auto"))
+
+
+def causal_lm_from_env() -> CausalLM:
+    """The language model of ``SLUICE_CAUSAL_LM`` on ``SLUICE_DEVICE`` as ``SLUICE_DTYPE``."""
+    return causal_lm(
+        _read("SLUICE_CAUSAL_LM", "embedded:smollm2"),
+        device=_read("SLUICE_DEVICE", "auto"),
+        dtype=_read("SLUICE_DTYPE", "auto"),
+    )
+
+
+def encoder(model: str, device: str = "auto") -> Encoder:
+    """The encoder that a spec names; ``fake`` and ``fake:...`` give the stand-in."""
+    if models.is_fake(model):
+        return FakeEncoder() if model == "fake" else FakeEncoder(model=model)
+    return Encoder(model=model, device=device)
+
+
+def causal_lm(model: str, device: str = "auto", dtype: str = "auto") -> CausalLM:
+    """The language model that a spec names; ``fake`` and ``fake:...`` give the stand-in."""
+    if models.is_fake(model):
+        return FakeCausalLM() if model == "fake" else FakeCausalLM(model=model)
+    return CausalLM(model=model, device=device, dtype=dtype)
+
+
+def _read(name: str, default: str) -> str:
+    return os.environ.get(name, "").strip() or default

@@ -1,0 +1,263 @@
+"""The one forward pass that all language-model indicators read: token ids in, six numbers a response token out.
+
+Here belongs the arithmetic: what a row becomes as tokens (`Plan`), how sequences share a batch, and how the numbers
+come out of hidden states without ever holding the scores of all tokens over the whole vocabulary. Which model runs,
+and how a conversation is written down for it, is said in `causal_lm`; what the numbers mean, in `methods`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from resources import compute
+
+OK = "ok"
+TRUNCATED = "truncated"
+TOO_LONG = "too_long"
+EMPTY_RESPONSE = "empty_response"
+NO_RESPONSE_TOKENS = "no_response_tokens"
+TEMPLATE_MISMATCH = "template_mismatch"
+OUT_OF_MEMORY = "out_of_memory"
+
+CONDITIONAL = ("logp_conditional", "entropy", "sum_p2", "top1", "top2")
+
+TOKEN_STATISTICS_SCHEMA = pl.Schema(
+    {
+        "row_id": pl.String,
+        "status": pl.String,
+        "truncated": pl.Boolean,
+        "n_prompt_tokens": pl.Int64,
+        "n_response_tokens": pl.Int64,
+        "logp_conditional": pl.List(pl.Float32),
+        "logp_alone": pl.List(pl.Float32),
+        "entropy": pl.List(pl.Float32),
+        "sum_p2": pl.List(pl.Float32),
+        "top1": pl.List(pl.Float32),
+        "top2": pl.List(pl.Float32),
+        "hit": pl.List(pl.Boolean),
+    }
+)
+"""One line a row. Lists have one entry a scored response token, in order, over all assistant turns; natural logs.
+They are null unless the status is ``ok`` or ``truncated`` (then they hold the tokens before the cut)."""
+
+
+@dataclass(frozen=True)
+class Sequence_:
+    """Token ids for one pass through the model, and which of them are scored as ``[start, stop)`` spans."""
+
+    tokens: list[int]
+    spans: list[tuple[int, int]]
+
+    @property
+    def n_scored(self) -> int:
+        """How many tokens are scored."""
+        return sum(stop - start for start, stop in self.spans)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be computed for a row: the whole conversation once, and each assistant turn on its own."""
+
+    row_id: str
+    status: str
+    conditional: Sequence_ | None = None
+    alone: list[Sequence_] = field(default_factory=list)
+
+    @property
+    def sequences(self) -> list[Sequence_]:
+        """The passes of the row: the conversation, then each turn alone; none if there is nothing to score."""
+        return [] if self.conditional is None else [self.conditional, *self.alone]
+
+
+def plan_row(row_id: str, segments: Sequence[tuple[list[int], bool]], header: list[int], max_tokens: int) -> Plan:
+    """Lay a conversation out as sequences.
+
+    ``segments`` are token ids in order, each with whether it is an assistant turn (scored) or what stands before it.
+    ``header`` is what a turn alone is conditioned on; it is never empty, since a first token has no probability.
+    The conversation is cut after ``max_tokens``; the same tokens are scored in both passes.
+    """
+    if not header:
+        raise ValueError("The header is empty: a response alone would have no probability for its first token.")
+    tokens: list[int] = []
+    spans: list[tuple[int, int]] = []
+    for ids, scored in segments:
+        if scored and ids:
+            spans.append((len(tokens), len(tokens) + len(ids)))
+        tokens.extend(ids)
+    if not spans:
+        return Plan(row_id, NO_RESPONSE_TOKENS)
+    limit = min(max_tokens, spans[-1][1])
+    kept = [(start, min(stop, limit)) for start, stop in spans if start < limit]
+    # A turn alone must fit too: its header may be longer than what stands before it in the conversation.
+    kept = [(start, min(stop, start + max_tokens - len(header))) for start, stop in kept]
+    kept = [(start, stop) for start, stop in kept if stop > start]
+    if not kept:
+        return Plan(row_id, TOO_LONG)
+    if kept[0][0] == 0:
+        raise ValueError("The conversation starts with a scored token, which has no probability.")
+    tokens = tokens[: kept[-1][1]]
+    alone = [Sequence_(header + tokens[a:b], [(len(header), len(header) + b - a)]) for a, b in kept]
+    status = OK if kept == spans else TRUNCATED
+    return Plan(row_id, status, Sequence_(tokens, kept), alone)
+
+
+def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices in batches whose padded size (longest times count) is at most ``budget``, or of a single sequence.
+
+    Longest first: a batch that does not fit into memory shows at once, and neighbours are of like length.
+    """
+    made: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if made and (len(made[-1]) + 1) * lengths[made[-1][0]] <= budget:
+            made[-1].append(i)
+        else:
+            made.append([i])
+    return made
+
+
+@dataclass(frozen=True)
+class Head:
+    """From hidden states to scores over the vocabulary, the way the model itself does it."""
+
+    project: Callable[[Any], Any]
+    vocabulary: int
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def __call__(self, hidden: Any) -> Any:
+        """float32 scores (n, vocabulary)."""
+        scores = self.project(hidden).float()
+        if self.scale != 1.0:
+            scores = scores.mul_(self.scale)
+        if self.softcap:
+            scores = scores.div_(self.softcap).tanh_().mul_(self.softcap)
+        return scores
+
+
+def head_of(model: Any) -> Head:
+    """The model's head, checked against the model's own scores on a few tokens."""
+    import torch
+
+    config, project = model.config.get_text_config(), model.get_output_embeddings()
+    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    head = Head(project, project.weight.shape[0], scale, softcap)
+    with torch.inference_mode():
+        few = torch.arange(3, 9, device=model.device)[None] % config.vocab_size
+        mine = head(_trunk(model, few)[0])
+        theirs = model(input_ids=few, use_cache=False).logits[0].float()
+    if mine.shape != theirs.shape or not torch.allclose(mine, theirs, rtol=2e-2, atol=0.25):
+        raise RuntimeError(
+            f"{type(model).__name__} turns hidden states into scores in a way that this pass does not know; "
+            "use another model, or teach `Head` what it does."
+        )
+    return head
+
+
+def _trunk(model: Any, ids: Any) -> Any:
+    """Hidden states (batch, length, width). Padding stands on the right, where a causal model cannot see it from the
+    tokens before, so no mask is needed and the fast attention kernels apply."""
+    return model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+
+
+def label_statistics(hidden: Any, labels: Any, head: Head, full: bool, chunk: int) -> dict[str, np.ndarray]:
+    """The numbers of the spec's one-pass table for n positions, from (n, width) hidden states and (n,) next tokens.
+
+    With p the softmax of the scores at a position: ``logp = ln p_label``; with ``full`` also
+    ``entropy = -sum p ln p`` in nats, ``sum_p2 = sum p^2``, the two largest p, and ``hit`` = the label is the (or a)
+    most probable token. Only ``chunk`` positions are spread over the vocabulary at a time.
+    """
+    import torch
+
+    n = len(labels)
+    names = (*CONDITIONAL, "hit") if full else CONDITIONAL[:1]
+    found = {name: torch.empty(n, dtype=torch.float32, device=hidden.device) for name in names}
+    for start in range(0, n, chunk):
+        part = slice(start, start + chunk)
+        scores = head(hidden[part])
+        if full:
+            two = scores.topk(2, dim=-1).values
+            top = two[:, :1]
+        else:
+            top = scores.amax(dim=-1, keepdim=True)
+        scores = scores.sub_(top)
+        label = scores.gather(1, labels[part, None])[:, 0]
+        weights = scores.exp()
+        total = weights.sum(dim=-1)
+        log_total = total.log()
+        found["logp_conditional"][part] = label - log_total
+        if full:
+            expected = torch.linalg.vecdot(weights, scores) / total
+            found["entropy"][part] = (log_total - expected).clamp_min(0.0)
+            found["sum_p2"][part] = torch.linalg.vecdot(weights, weights) / total.square()
+            found["top1"][part] = total.reciprocal()
+            found["top2"][part] = (two[:, 1] - two[:, 0]).exp() / total
+            found["hit"][part] = (label == 0).float()
+    return {name: values.cpu().numpy() for name, values in found.items()}
+
+
+def score_batch(
+    model: Any, head: Head, sequences: Sequence[Sequence_], full: bool, chunk_bytes: int = 64 << 20
+) -> list[dict[str, np.ndarray]]:
+    """One forward pass over sequences of like length; for each, its numbers at the scored tokens in order."""
+    import torch
+
+    width = max(len(s.tokens) for s in sequences)
+    ids = torch.zeros((len(sequences), width), dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence.tokens)] = torch.tensor(sequence.tokens)
+    where = [np.concatenate([np.arange(a, b) for a, b in s.spans]) for s in sequences]
+    rows = torch.from_numpy(np.repeat(np.arange(len(sequences)), [len(w) for w in where]))
+    columns = torch.from_numpy(np.concatenate(where))
+    with torch.inference_mode():
+        hidden = _trunk(model, ids.to(model.device))
+        hidden = hidden[rows.to(hidden.device), (columns - 1).to(hidden.device)]  # position j - 1 predicts token j
+        chunk = max(1, chunk_bytes // (head.vocabulary * 4))
+        found = label_statistics(hidden, ids[rows, columns].to(hidden.device), head, full, chunk)
+    ends = np.cumsum([len(w) for w in where])[:-1]
+    parts = {name: np.split(values, ends) for name, values in found.items()}
+    return [{name: parts[name][i] for name in parts} for i in range(len(sequences))]
+
+
+def score_all(
+    score: Callable[[list[Sequence_]], list[dict[str, np.ndarray]]], sequences: Sequence[Sequence_], budget: int
+) -> list[dict[str, np.ndarray] | None]:
+    """Score all sequences in batches; a batch that does not fit into memory is halved. None: not even alone."""
+    found: list[dict[str, np.ndarray] | None] = [None] * len(sequences)
+    waiting = batches([len(s.tokens) for s in sequences], budget)[::-1]
+    while waiting:
+        batch = waiting.pop()
+        try:
+            for i, numbers in zip(batch, score([sequences[i] for i in batch]), strict=True):
+                found[i] = numbers
+            continue
+        except (RuntimeError, MemoryError) as error:
+            if not compute.is_out_of_memory(error):
+                raise
+        compute.free_memory()
+        if len(batch) > 1:
+            waiting += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
+    return found
+
+
+def frame_of(plans: Sequence[Plan], results: Sequence[list[dict[str, np.ndarray] | None]]) -> pl.DataFrame:
+    """The finished lines of some rows: ``results`` holds, for each plan, the conditional pass and then each turn's."""
+    lines = []
+    for plan, found in zip(plans, results, strict=True):
+        line: dict[str, Any] = {"row_id": plan.row_id, "status": plan.status}
+        line["truncated"] = plan.status in (TRUNCATED, TOO_LONG)
+        passes = [numbers for numbers in found if numbers is not None]
+        if len(passes) < len(found):
+            line["status"] = OUT_OF_MEMORY
+        elif plan.conditional is not None:
+            scored = plan.conditional.n_scored
+            line["n_response_tokens"] = scored
+            line["n_prompt_tokens"] = len(plan.conditional.tokens) - scored
+            line.update({name: passes[0][name] for name in CONDITIONAL})
+            line["hit"] = passes[0]["hit"].astype(np.bool_)
+            line["logp_alone"] = np.concatenate([numbers["logp_conditional"] for numbers in passes[1:]])
+        lines.append({k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in line.items()})
+    return pl.DataFrame(lines, schema=TOKEN_STATISTICS_SCHEMA)

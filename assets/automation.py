@@ -15,13 +15,15 @@ CHANGED_INPUT = _condition.any_deps_match(
 Without ``executed_with_root_target`` an input made in the same run as this asset would count as news afterwards and the
 asset would run twice. Without ``will_be_requested`` every level of the graph would wait a tick for the one before."""
 
-BROKEN_INPUT = _condition.any_deps_match(_condition.any_checks_match(_condition.check_failed(), blocking_only=True)).with_label(
-    "an input's contract is broken"
-)
+BROKEN_INPUT = _condition.any_deps_match(
+    _condition.any_checks_match(_condition.check_failed(), blocking_only=True)
+).with_label("an input's contract is broken")
 """A blocking check stops its own run only; without this the next tick would choose from what the check refused."""
 
 REFRESH = (
-    CHANGED_INPUT.since(_condition.newly_requested() | _condition.initial_evaluation()).with_label("changed since it was last asked for")
+    CHANGED_INPUT.since(_condition.newly_requested() | _condition.initial_evaluation()).with_label(
+        "changed since it was last asked for"
+    )
     & ~_condition.missing()
     & ~_condition.any_deps_in_progress()
     & ~_condition.in_progress()

@@ -95,10 +95,23 @@ FILTERED = Suite(
 DROPPED = Suite(columns=(*IDS, filled("rule", "every dropped row names its rule"), filled("detail", "in words")))
 PAIRS = Suite(
     columns=(between("similarity", 0, 1, "a Jaccard similarity"), unique("a", "b", why="a pair stands once")),
-    statistics=(between("alarms", 0, 0, "one duplicate cluster eats a large part of a source"), between("share near duplicate", 0, 0.5, "more than half of the pool repeats itself")),
+    statistics=(
+        between("alarms", 0, 0, "one duplicate cluster eats a large part of a source"),
+        between("share near duplicate", 0, 0.5, "more than half of the pool repeats itself"),
+    ),
 )
-POOL = Suite(columns=ONE_A_ROW, facts=(zero("rows unaccounted", "every kept row is listed, alone or as a copy"), between("rows", 1, None, "an empty pool has nothing to choose from")))
-EVIDENCE = Suite(columns=ONE_A_ROW, facts=(zero("rows missing", "every row has its line"),), statistics=(between("share not ok", 0, 0.2, "more than one row in five without a value"), *DRIFT))
+POOL = Suite(
+    columns=ONE_A_ROW,
+    facts=(
+        zero("rows unaccounted", "every kept row is listed, alone or as a copy"),
+        between("rows", 1, None, "an empty pool has nothing to choose from"),
+    ),
+)
+EVIDENCE = Suite(
+    columns=ONE_A_ROW,
+    facts=(zero("rows missing", "every row has its line"),),
+    statistics=(between("share not ok", 0, 0.2, "more than one row in five without a value"), *DRIFT),
+)
 SCORED = Suite(
     columns=(*ONE_A_ROW, filled("status", "every line says ok, or why not")),
     facts=(
@@ -112,8 +125,13 @@ SCORED = Suite(
         *DRIFT,
     ),
 )
-MODEL = Suite(columns=(between("cluster", 0, None, "clusters count from 0"), between("size", 1, None, "no empty cluster")))
-CLUSTERED = Suite(columns=(*ONE_A_ROW, between("cluster", -1, None, "-1: no embedding")), facts=(zero("rows missing", "every row has its label"),))
+MODEL = Suite(
+    columns=(between("cluster", 0, None, "clusters count from 0"), between("size", 1, None, "no empty cluster"))
+)
+CLUSTERED = Suite(
+    columns=(*ONE_A_ROW, between("cluster", -1, None, "-1: no embedding")),
+    facts=(zero("rows missing", "every row has its label"),),
+)
 SELECTED = Suite(
     columns=(
         *ONE_A_ROW,
@@ -126,9 +144,14 @@ SELECTED = Suite(
         zero("ids not in pool", "only rows of the pool are chosen"),
         zero("rows unaccounted", "rows in = selected + dropped with a reason + not chosen"),
     ),
-    statistics=(between("share of budget used", 0.9, 1.0, "the selector ran out of rows before the budget"), between("kept from before", 0.5, 1.0, "more than half of the subset changed")),
+    statistics=(
+        between("share of budget used", 0.9, 1.0, "the selector ran out of rows before the budget"),
+        between("kept from before", 0.5, 1.0, "more than half of the subset changed"),
+    ),
 )
-CARD = Suite(columns=(filled("measure", "every line names its measure"),), facts=(between("rows", 1, None, "a card has lines"),))
+CARD = Suite(
+    columns=(filled("measure", "every line names its measure"),), facts=(between("rows", 1, None, "a card has lines"),)
+)
 
 STAGES: Mapping[str, Suite] = {
     "raw": RAW,

@@ -36,7 +36,9 @@ MODEL, LABELS = dg.AssetKey(["clustered", "kmeans_model"]), dg.AssetKey(["cluste
     check_specs=check_specs(MODEL.path),
     description="Spherical k-means of the pool's embeddings (k-means++ start, seeded): centroid, size, top terms and exemplars of each cluster.",
 )
-def kmeans_model(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder) -> Iterator[Any]:
+def kmeans_model(
+    context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder
+) -> Iterator[Any]:
     """Fit the clusters on the pool and say what each is about."""
     step = Step(context, lake, settings)
     pool = step.pool(MODEL)
@@ -46,17 +48,34 @@ def kmeans_model(context: dg.AssetExecutionContext, lake: LakeResource, settings
         ids = step.scan("filtered/pool").select("row_id").collect()
         rows = step.scan("filtered/instructions", pool)
         if settings.all_rows:
-            rows = pl.concat([rows, step.lake.scan_sources(["filtered", "dropped"], pool).select(rows.collect_schema().names())])
-        texts = ids.lazy().join(rows.unique("row_id", keep="first").select("row_id", text=TEXT), on="row_id", how="left", maintain_order="left").collect()
+            rows = pl.concat(
+                [rows, step.lake.scan_sources(["filtered", "dropped"], pool).select(rows.collect_schema().names())]
+            )
+        texts = (
+            ids.lazy()
+            .join(
+                rows.unique("row_id", keep="first").select("row_id", text=TEXT),
+                on="row_id",
+                how="left",
+                maintain_order="left",
+            )
+            .collect()
+        )
         vectors = vectors_of(lake, encoder).read(ids["row_id"].to_list())
         fine = np.isfinite(vectors).all(axis=1)
         k = min(int(config["k"] or science.default_k(int(fine.sum()))), max(int(fine.sum()), 1))
         centroids = algorithm.fit(vectors[fine], k, seed=int(config["seed"]))
         labels, similarity = algorithm.assign(vectors, centroids)
         about = science.describe_clusters(texts["row_id"], labels, similarity, texts["text"])
-        centroid_frame = pl.DataFrame({"cluster": np.arange(len(centroids)), "centroid": list(centroids)}, schema_overrides={"cluster": pl.Int64})
+        centroid_frame = pl.DataFrame(
+            {"cluster": np.arange(len(centroids)), "centroid": list(centroids)}, schema_overrides={"cluster": pl.Int64}
+        )
         frame = about.join(centroid_frame, on="cluster", how="left", maintain_order="left")
-        shown = about.sort("size", descending=True).head(40).select("cluster", "size", pl.col("top_terms").list.join(", "), "mean_similarity")
+        shown = (
+            about.sort("size", descending=True)
+            .head(40)
+            .select("cluster", "size", pl.col("top_terms").list.join(", "), "mean_similarity")
+        )
         facts = {"pool": pool, "clusters": k, "largest share": (about["size"].max() or 0) / max(int(fine.sum()), 1)}
         return Result(frame, facts, {"clusters": metadata.table(shown)})
 
@@ -73,7 +92,9 @@ def kmeans_model(context: dg.AssetExecutionContext, lake: LakeResource, settings
     check_specs=check_specs(LABELS.path),
     description="The nearest cluster of every row of the pool, and the cosine to its centroid.",
 )
-def kmeans(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder) -> Iterator[Any]:
+def kmeans(
+    context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder
+) -> Iterator[Any]:
     """Apply the fitted clusters to the pool."""
     step = Step(context, lake, settings)
     pool = step.pool(LABELS)
@@ -88,7 +109,11 @@ def kmeans(context: dg.AssetExecutionContext, lake: LakeResource, settings: Sett
             similarity=pl.Series(similarity, dtype=pl.Float32).fill_nan(None),
             status=pl.when(pl.Series(labels) >= 0).then(pl.lit("ok")).otherwise(pl.lit("no_embedding")),
         )
-        return Result(frame, {"pool": pool, "rows missing": 0}, {"cosine to centroid": metadata.histogram(frame["similarity"], "cosine to the centroid")})
+        return Result(
+            frame,
+            {"pool": pool, "rows missing": 0},
+            {"cosine to centroid": metadata.histogram(frame["similarity"], "cosine to the centroid")},
+        )
 
     yield from step.make(LABELS, {"encoder": encoder.identity()}, compute, pool)
 

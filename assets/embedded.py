@@ -41,7 +41,9 @@ def vectors_of(lake: LakeResource, encoder: Encoder) -> VectorStore:
     description="The sentence embedding of prompt and response together (unit length). Vectors lie in LanceDB, one a row content; every "
     "finished block is kept.",
 )
-def minilm(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder) -> Iterator[Any]:
+def minilm(
+    context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder
+) -> Iterator[Any]:
     """Embed the rows that have no vector yet."""
     step = Step(context, lake, settings)
     identity = encoder.identity()
@@ -56,7 +58,9 @@ def minilm(context: dg.AssetExecutionContext, lake: LakeResource, settings: Sett
                 ids = rows["row_id"].gather(block.indices)
                 fine = np.isfinite(block.vectors).all(axis=1)
                 store.append(ids.filter(pl.Series(fine)).to_list(), block.vectors[fine])
-                yield pl.DataFrame({"row_id": ids, "status": block.status, "n_tokens": block.n_tokens, "truncated": block.truncated})
+                yield pl.DataFrame(
+                    {"row_id": ids, "status": block.status, "n_tokens": block.n_tokens, "truncated": block.truncated}
+                )
                 progress.advance(len(block.indices))
 
         cache = step.lake.cache("minilm", identity)
@@ -64,7 +68,10 @@ def minilm(context: dg.AssetExecutionContext, lake: LakeResource, settings: Sett
         if done.computed:
             cache.compact()
             store.compact()
-        return Result(done.data, {**done.facts, **coverage(step), **share_not_ok(done.data), "encoder": str(identity.get("id", ""))})
+        return Result(
+            done.data,
+            {**done.facts, **coverage(step), **share_not_ok(done.data), "encoder": str(identity.get("id", ""))},
+        )
 
     yield from step.make(MINILM, identity, compute)
 

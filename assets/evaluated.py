@@ -59,15 +59,28 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
         description=f"The card of `selected/{recipe.name}`: measures of quality, diversity and importance for the subset, its pool, and a random "
         "subset of the same size.",
     )
-    def evaluated(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder) -> Iterator[Any]:
+    def evaluated(
+        context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder
+    ) -> Iterator[Any]:
         step = Step(context, lake, settings)
         pool = step.pool(key, recipe.sources)
-        config = {"pool": pool, "encoder": encoder.identity(), "measures": {m.id: m.version for m in catalog.MEASURES}, "random seed": RANDOM_SEED}
+        config = {
+            "pool": pool,
+            "encoder": encoder.identity(),
+            "measures": {m.id: m.version for m in catalog.MEASURES},
+            "random seed": RANDOM_SEED,
+        }
 
         def compute() -> Result:
             card = _card(step, recipe, pool, encoder)
             shown = card.select("axis", "measure", "subset", "random", "pool", "direction")
-            sizes = dict(zip(("subset", "random", "pool"), card.select("n_subset", "n_random", "n_pool").row(0), strict=True)) if card.height else {}
+            sizes = (
+                dict(
+                    zip(("subset", "random", "pool"), card.select("n_subset", "n_random", "n_pool").row(0), strict=True)
+                )
+                if card.height
+                else {}
+            )
             facts = {f"rows of {name}": n for name, n in sizes.items()}
             return Result(card, facts, {"card": metadata.table(shown)})
 
@@ -77,21 +90,38 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
 
 
 def _card(step: Step, recipe: Recipe, pool: Sequence[str], encoder: Encoder) -> pl.DataFrame:
-    rows = step.scan("filtered/instructions", pool).select("row_id").unique("row_id", keep="first", maintain_order=True).collect()["row_id"]
+    rows = (
+        step.scan("filtered/instructions", pool)
+        .select("row_id")
+        .unique("row_id", keep="first", maintain_order=True)
+        .collect()["row_id"]
+    )
     chosen = step.scan(f"selected/{recipe.name}").select("row_id").collect()["row_id"]
     lucky = rows.gather(np.sort(np.random.default_rng(RANDOM_SEED).permutation(len(rows))[: len(chosen)]))
     sets = {"subset": chosen, "random": lucky, "pool": rows}
     lines = _measures(step, sets, pool, encoder) + _means(step, recipe, sets, pool)
     sizes = {f"n_{name}": pl.lit(len(ids), pl.Int64) for name, ids in sets.items()}
-    return pl.DataFrame(lines, schema=CARD_SCHEMA, orient="row").with_columns(encoder=pl.lit(str(encoder.identity().get("id", ""))), **sizes)
+    return pl.DataFrame(lines, schema=CARD_SCHEMA, orient="row").with_columns(
+        encoder=pl.lit(str(encoder.identity().get("id", ""))), **sizes
+    )
 
 
-CARD_SCHEMA = {"measure": pl.String, "axis": pl.String, "direction": pl.String, "subset": pl.Float64, "random": pl.Float64, "pool": pl.Float64}
+CARD_SCHEMA = {
+    "measure": pl.String,
+    "axis": pl.String,
+    "direction": pl.String,
+    "subset": pl.Float64,
+    "random": pl.Float64,
+    "pool": pl.Float64,
+}
 
 
 def _measures(step: Step, sets: dict[str, pl.Series], pool: Sequence[str], encoder: Encoder) -> list[tuple[Any, ...]]:
     views = {name: view_of(step, ids, pool, encoder) for name, ids in sets.items()}
-    return [(m.id, m.axis, m.direction, *(m.compute(views[name], **m.params) for name in ("subset", "random", "pool"))) for m in catalog.MEASURES]
+    return [
+        (m.id, m.axis, m.direction, *(m.compute(views[name], **m.params) for name in ("subset", "random", "pool")))
+        for m in catalog.MEASURES
+    ]
 
 
 def view_of(step: Step, ids: pl.Series, pool: Sequence[str], encoder: Encoder) -> Subset:
@@ -116,5 +146,3 @@ def _means(step: Step, recipe: Recipe, sets: dict[str, pl.Series], pool: Sequenc
 def build_assets(recipes: Sequence[Recipe]) -> tuple[dg.AssetsDefinition, ...]:
     """One card a recipe."""
     return tuple(build_asset(recipe) for recipe in recipes)
-
-

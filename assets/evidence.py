@@ -25,7 +25,9 @@ from resources.encoder import Encoder
 from resources.settings import Settings
 from resources.tables import LakeResource
 
-COUNTS, TOKENS, NEIGHBOURS = (dg.AssetKey(["evidence", name]) for name in ("text_counts", "token_statistics", "neighbours"))
+COUNTS, TOKENS, NEIGHBOURS = (
+    dg.AssetKey(["evidence", name]) for name in ("text_counts", "token_statistics", "neighbours")
+)
 NEIGHBOURS_KEPT = 10
 
 
@@ -45,9 +47,15 @@ def text_counts(context: dg.AssetExecutionContext, lake: LakeResource, settings:
 
     def compute() -> Result:
         rows = rows_to_assess(step).select("row_id", "instruction", "input", "response", "language")
-        done = fill(step, COUNTS, rows, [step.previous(COUNTS, {})], in_blocks(step, "counting words", text.count_block))
+        done = fill(
+            step, COUNTS, rows, [step.previous(COUNTS, {})], in_blocks(step, "counting words", text.count_block)
+        )
         words = pl.scan_parquet(done.data, glob=False).select("response_n_words").collect()["response_n_words"]
-        return Result(done.data, {**done.facts, **coverage(step)}, {"response length": metadata.histogram(words, "words in the response")})
+        return Result(
+            done.data,
+            {**done.facts, **coverage(step)},
+            {"response length": metadata.histogram(words, "words in the response")},
+        )
 
     yield from step.make(COUNTS, {}, compute)
 
@@ -65,7 +73,9 @@ def text_counts(context: dg.AssetExecutionContext, lake: LakeResource, settings:
     description="For each response token, from one forward pass of a causal language model: ln p of the token with and without the prompt, "
     "entropy, Σp², the two largest probabilities, and whether the largest is the token. Every batch is kept as it is finished.",
 )
-def token_statistics(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, causal_lm: CausalLM) -> Iterator[Any]:
+def token_statistics(
+    context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, causal_lm: CausalLM
+) -> Iterator[Any]:
     """Pass the rows that were not passed yet through the model."""
     step = Step(context, lake, settings)
     identity = causal_lm.identity()
@@ -99,7 +109,9 @@ def token_statistics(context: dg.AssetExecutionContext, lake: LakeResource, sett
     description=f"The {NEIGHBOURS_KEPT} nearest other rows of the pool by cosine, exact. When rows come or go, only new rows and rows that lost a "
     "neighbour are searched again.",
 )
-def neighbours(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder) -> Iterator[Any]:
+def neighbours(
+    context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder
+) -> Iterator[Any]:
     """Search the neighbours of the pool's rows, or bring the stored ones up to date."""
     step = Step(context, lake, settings)
     pool = step.pool(NEIGHBOURS)
@@ -112,10 +124,21 @@ def neighbours(context: dg.AssetExecutionContext, lake: LakeResource, settings: 
         known = before.drop("status").collect() if before is not None else None
         frame, stats = search.neighbours_frame(rows["row_id"], vectors, NEIGHBOURS_KEPT, known)
         searched = stats.computed_in_full
-        frame = frame.with_columns(status=pl.when(pl.Series(np.isfinite(vectors).all(axis=1))).then(pl.lit("ok")).otherwise(pl.lit("no_embedding")))
+        frame = frame.with_columns(
+            status=pl.when(pl.Series(np.isfinite(vectors).all(axis=1)))
+            .then(pl.lit("ok"))
+            .otherwise(pl.lit("no_embedding"))
+        )
         nearest = frame["similarity"].list.first()
-        facts = {"rows computed": searched, "rows reused": rows.height - searched, "rows missing": rows.height - frame.height, "pool": pool}
-        return Result(frame, facts, {"nearest neighbour": metadata.histogram(nearest, "cosine to the nearest other row")})
+        facts = {
+            "rows computed": searched,
+            "rows reused": rows.height - searched,
+            "rows missing": rows.height - frame.height,
+            "pool": pool,
+        }
+        return Result(
+            frame, facts, {"nearest neighbour": metadata.histogram(nearest, "cosine to the nearest other row")}
+        )
 
     yield from step.make(NEIGHBOURS, config, compute, pool)
 

@@ -52,7 +52,9 @@ class SuiteResult:
     @property
     def failures(self) -> list[str]:
         """One sentence for each expectation that did not hold."""
-        return [f"{o.column}: expected {o.expected}, found {o.observed} ({o.why})" for o in self.outcomes if not o.passed]
+        return [
+            f"{o.column}: expected {o.expected}, found {o.observed} ({o.why})" for o in self.outcomes if not o.passed
+        ]
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """Plain data for the manifest."""
@@ -61,7 +63,15 @@ class SuiteResult:
     def check(self, key: dg.AssetKey, name: str, blocking: bool) -> dg.AssetCheckResult:
         """The suite as an asset check, one row of its table an expectation."""
         records = [
-            dg.TableRecord({"holds": "yes" if o.passed else "NO", "column": o.column, "expected": o.expected, "found": o.observed, "why": o.why})
+            dg.TableRecord(
+                {
+                    "holds": "yes" if o.passed else "NO",
+                    "column": o.column,
+                    "expected": o.expected,
+                    "found": o.observed,
+                    "why": o.why,
+                }
+            )
             for o in sorted(self.outcomes, key=lambda o: o.passed)
         ]
         metadata: dict[str, Any] = {"expectations": len(self.outcomes), "failed": len(self.failures)}
@@ -90,7 +100,12 @@ def run_suite(expectations: Sequence[Expectation], frame: pl.DataFrame | pl.Lazy
     present = frame.lazy().collect_schema().names()
     missing = [name for name in wanted if name not in present]
     if missing:
-        return SuiteResult([Outcome("ExpectColumnToExist", name, "a column of this name", "no such column", False, "schema") for name in missing])
+        return SuiteResult(
+            [
+                Outcome("ExpectColumnToExist", name, "a column of this name", "no such column", False, "schema")
+                for name in missing
+            ]
+        )
     table = frame.lazy().select(wanted or [present[0]]).collect()
     return SuiteResult(_validate(expectations, table))
 
@@ -103,7 +118,9 @@ def _validate(expectations: Sequence[Expectation], table: pl.DataFrame) -> list[
     source = context.data_sources.add_pandas(name)
     try:
         batch = source.add_dataframe_asset("table").add_batch_definition_whole_dataframe("all")
-        suite = gx.ExpectationSuite(name=name, expectations=[getattr(gx.expectations, e.kind)(**e.kwargs) for e in expectations])
+        suite = gx.ExpectationSuite(
+            name=name, expectations=[getattr(gx.expectations, e.kind)(**e.kwargs) for e in expectations]
+        )
         result = batch.get_batch({"dataframe": table.to_pandas()}).validate(suite, result_format="BASIC")
     finally:
         context.data_sources.delete(name)
@@ -137,13 +154,21 @@ def _outcome(expectation: Expectation, result: Any) -> Outcome:
     elif result.success:
         observed = "as expected"
     else:
-        observed = f"{numbers.get('unexpected_count', '?')} other, e.g. {numbers.get('partial_unexpected_list', [])[:3]}"[:200]
+        observed = (
+            f"{numbers.get('unexpected_count', '?')} other, e.g. {numbers.get('partial_unexpected_list', [])[:3]}"[:200]
+        )
     return Outcome(expectation.kind, column, _words(expectation), observed, bool(result.success), expectation.why)
 
 
 def _words(expectation: Expectation) -> str:
     rest = {k: v for k, v in expectation.kwargs.items() if k not in {"column", "column_list"}}
-    verb = _snake(expectation.kind).removeprefix("expect_").replace("column_values_to_", "").replace("column_", "").replace("_", " ")
+    verb = (
+        _snake(expectation.kind)
+        .removeprefix("expect_")
+        .replace("column_values_to_", "")
+        .replace("column_", "")
+        .replace("_", " ")
+    )
     return verb + (" " + ", ".join(f"{k}={_short(v)}" for k, v in rest.items()) if rest else "")
 
 

@@ -93,17 +93,20 @@ def filter_config(step: Step) -> rules.FilterConfig:
 def _targets(step: Step) -> tuple[contamination.Targets | None, dict[str, str]]:
     """The test sets that must not leak, and the hash of each."""
     from methods import readers
-    from methods.filters import target_files
 
     files = sorted(p for p in step.lake.targets.glob("*") if p.is_file() and not p.name.startswith("."))
     if not files:
         return None, {}
-    items = [item for file in files for item in target_files.read_items(file)]
-    targets = contamination.target_ngrams([text for _, text in items], [name for name, _ in items])
+    batches = [batch.rows for file in files for batch in readers.read_file(file, file.stem, layout="prompts")]
+    turns = pl.concat(batches).explode("messages").unnest("messages").filter(pl.col("role") == "user")
+    names = turns.select(pl.format("{}:{}", "source", "position"))
+    targets = contamination.target_ngrams(turns["content"], names.to_series().to_list())
     return targets, {file.name: readers.content_hash(file) for file in files}
 
 
-def _verdicts(step: Step, config: rules.FilterConfig, targets: contamination.Targets | None, version: str) -> tuple[pl.LazyFrame, dict[str, Any]]:
+def _verdicts(
+    step: Step, config: rules.FilterConfig, targets: contamination.Targets | None, version: str
+) -> tuple[pl.LazyFrame, dict[str, Any]]:
     """``row_id, language, rule, detail, flags`` for every distinct row of the source."""
     rows = step.scan("raw/instructions").unique("row_id", keep="first", maintain_order=True)
     cache = step.lake.cache("verdicts", {"rules": RULES_VERSION, "config": version})
@@ -118,7 +121,9 @@ def _verdicts(step: Step, config: rules.FilterConfig, targets: contamination.Tar
 def _split(step: Step, verdicts: pl.LazyFrame) -> tuple[Path, Path, dict[str, Any], dict[str, Any]]:
     """The kept and the dropped rows in staged files, and the account of them."""
     raw = step.scan("raw/instructions").drop("source")
-    first = raw.select("row_id", first_position="position", first_part="part").unique("row_id", keep="first", maintain_order=True)
+    first = raw.select("row_id", first_position="position", first_part="part").unique(
+        "row_id", keep="first", maintain_order=True
+    )
     again = (pl.col("position") != pl.col("first_position")) | (pl.col("part") != pl.col("first_part"))
     judged = (
         raw.join(verdicts, on="row_id", how="left", maintain_order="left")
@@ -137,20 +142,34 @@ def _split(step: Step, verdicts: pl.LazyFrame) -> tuple[Path, Path, dict[str, An
     judged.filter(pl.col("rule").is_not_null()).sink_parquet(dropped)
     rows_in = raw.select(pl.len()).collect().item()
     drop = pl.scan_parquet(dropped, glob=False)
-    by_rule = drop.group_by("rule").agg(pl.len().alias("rows"), pl.first("detail").alias("for example"), pl.first("response").alias("response"))
+    by_rule = drop.group_by("rule").agg(
+        pl.len().alias("rows"), pl.first("detail").alias("for example"), pl.first("response").alias("response")
+    )
     by_rule_frame = by_rule.sort("rows", "rule", descending=[True, False]).collect()
     n_dropped = int(by_rule_frame["rows"].sum())
     n_kept = pl.scan_parquet(kept, glob=False).select(pl.len()).collect().item()
-    languages = pl.scan_parquet(kept, glob=False).group_by("language").len().sort("len", descending=True).head(12).collect()
+    languages = (
+        pl.scan_parquet(kept, glob=False).group_by("language").len().sort("len", descending=True).head(12).collect()
+    )
     counts = {
         "rows in": rows_in,
         "rows dropped": n_dropped,
         "rows unaccounted": rows_in - n_kept - n_dropped,
-        "ids not in raw": 0 if n_kept == 0 else pl.scan_parquet(kept, glob=False).join(raw, on="row_id", how="anti").select(pl.len()).collect().item(),
+        "ids not in raw": 0
+        if n_kept == 0
+        else pl.scan_parquet(kept, glob=False).join(raw, on="row_id", how="anti").select(pl.len()).collect().item(),
         "share dropped": n_dropped / max(rows_in, 1),
         "dropped by rule": dict(by_rule_frame.select("rule", "rows").iter_rows()),
     }
-    return kept, dropped, counts, {"dropped by rule, with an example": metadata.table(by_rule_frame, 160), "languages kept": metadata.table(languages)}
+    return (
+        kept,
+        dropped,
+        counts,
+        {
+            "dropped by rule, with an example": metadata.table(by_rule_frame, 160),
+            "languages kept": metadata.table(languages),
+        },
+    )
 
 
 @dg.asset(
@@ -168,10 +187,18 @@ def signatures(context: dg.AssetExecutionContext, lake: LakeResource, settings: 
     step = Step(context, lake, settings)
 
     def sign(block: pl.DataFrame) -> pl.DataFrame:
-        return duplicates.signatures(block).with_columns(status=pl.when(pl.col("signature").is_null()).then(pl.lit("no_words")).otherwise(pl.lit("ok")))
+        return duplicates.signatures(block).with_columns(
+            status=pl.when(pl.col("signature").is_null()).then(pl.lit("no_words")).otherwise(pl.lit("ok"))
+        )
 
     def compute() -> Result:
-        done = fill(step, SIGNATURES, step.scan("filtered/instructions"), [step.previous(SIGNATURES, {})], in_blocks(step, "signing", sign))
+        done = fill(
+            step,
+            SIGNATURES,
+            step.scan("filtered/instructions"),
+            [step.previous(SIGNATURES, {})],
+            in_blocks(step, "signing", sign),
+        )
         return Result(done.data, done.facts)
 
     yield from step.make(SIGNATURES, {}, compute)
@@ -202,8 +229,14 @@ def pool_rows(context: dg.AssetExecutionContext, lake: LakeResource, settings: S
             dropped = step.scan("filtered/dropped", pool).select(rows.collect_schema().names())
             rows = pl.concat([rows, dropped])
         places = rows.select("row_id", "source", "position", "part").collect()
-        distinct = places.group_by("row_id", maintain_order=True).agg(pl.first("source", "position", "part"), pl.len().alias("copies"))
-        facts = {"pool": pool, "rows in": places.height, "rows unaccounted": places.height - int(distinct["copies"].sum())}
+        distinct = places.group_by("row_id", maintain_order=True).agg(
+            pl.first("source", "position", "part"), pl.len().alias("copies")
+        )
+        facts = {
+            "pool": pool,
+            "rows in": places.height,
+            "rows unaccounted": places.height - int(distinct["copies"].sum()),
+        }
         by_source = distinct.group_by("source").agg(pl.len().alias("distinct rows")).sort("source")
         return Result(distinct, facts, {"rows by source": metadata.table(by_source)})
 
@@ -230,8 +263,17 @@ def duplicate_pairs(context: dg.AssetExecutionContext, lake: LakeResource, setti
     def compute() -> Result:
         ids = step.scan("filtered/pool").select("row_id")
         rows = step.scan("filtered/instructions", pool).unique("row_id", keep="first", maintain_order=True)
-        texts = ids.join(rows, on="row_id", how="inner", maintain_order="left").select("row_id", "source", "instruction", "input", "response").collect()
-        signed = step.scan("filtered/signatures", pool).select("row_id", "signature").unique("row_id", keep="first").collect()
+        texts = (
+            ids.join(rows, on="row_id", how="inner", maintain_order="left")
+            .select("row_id", "source", "instruction", "input", "response")
+            .collect()
+        )
+        signed = (
+            step.scan("filtered/signatures", pool)
+            .select("row_id", "signature")
+            .unique("row_id", keep="first")
+            .collect()
+        )
         signature = texts.select("row_id").join(signed, on="row_id", how="left", maintain_order="left")["signature"]
         pairs = twins.find_pairs(texts, signature, config["threshold"])
         alarms = _alarms(texts, pairs, config["threshold"])
@@ -240,7 +282,9 @@ def duplicate_pairs(context: dg.AssetExecutionContext, lake: LakeResource, setti
             pairs,
             {"pool": pool, "alarms": alarms.height, "share near duplicate": repeated},
             {
-                "most similar pairs": metadata.table(_with_texts(pairs.sort("similarity", descending=True).head(12), texts), 160),
+                "most similar pairs": metadata.table(
+                    _with_texts(pairs.sort("similarity", descending=True).head(12), texts), 160
+                ),
                 "similarity of pairs": metadata.histogram(pairs["similarity"], "Jaccard similarity"),
                 "clusters that eat a source": metadata.table(alarms.head(12), 160),
             },
@@ -253,14 +297,20 @@ def _alarms(rows: pl.DataFrame, pairs: pl.DataFrame, threshold: float) -> pl.Dat
     """The duplicate clusters that would eat a large part of a source, if the pool were resolved as it stands."""
     number = rows.select("row_id").with_row_index("n")
     gone = twins.resolve(rows["row_id"], pairs, threshold)
-    numbered = gone.join(number, on="row_id").rename({"n": "row"}).join(number.rename({"row_id": "twin", "n": "kept"}), on="twin")
+    numbered = (
+        gone.join(number, on="row_id")
+        .rename({"n": "row"})
+        .join(number.rename({"row_id": "twin", "n": "kept"}), on="twin")
+    )
     alarms = resolution.cluster_alarm(rows["source"], numbered.select("row", twin="kept", similarity="similarity"))
     return alarms.with_columns(twin=rows["row_id"].gather(alarms["twin"]))
 
 
 def _with_texts(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     text = texts.select("row_id", text=TEXT)
-    return pairs.join(text, left_on="a", right_on="row_id", how="left").join(text, left_on="b", right_on="row_id", how="left", suffix=" of b")
+    return pairs.join(text, left_on="a", right_on="row_id", how="left").join(
+        text, left_on="b", right_on="row_id", how="left", suffix=" of b"
+    )
 
 
 ASSETS = (filtered, signatures, pool_rows, duplicate_pairs)

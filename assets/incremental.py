@@ -64,7 +64,11 @@ def fill(
             next(iter(compute(rows.head(0), 0)), pl.DataFrame(schema={"row_id": pl.String})).write_parquet(staged)
             return Filled(staged, 0, 0, 0)
         columns = tables[-1].collect_schema().names()
-        everything = pl.concat([frame.select(columns) for frame in tables]).join(ids.lazy(), on="row_id", how="semi").unique("row_id", keep="first")
+        everything = (
+            pl.concat([frame.select(columns) for frame in tables])
+            .join(ids.lazy(), on="row_id", how="semi")
+            .unique("row_id", keep="first")
+        )
         ids.lazy().join(everything, on="row_id", how="inner", maintain_order="left").sink_parquet(staged)
         made = pl.scan_parquet(staged, glob=False).select(pl.len()).collect().item()
         return Filled(staged, made, todo.height, ids.height - made)
@@ -73,7 +77,9 @@ def fill(
             shutil.rmtree(cache.folder, ignore_errors=True)
 
 
-def in_blocks(step: Step, what: str, compute: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[pl.LazyFrame, int], Iterator[pl.DataFrame]]:
+def in_blocks(
+    step: Step, what: str, compute: Callable[[pl.DataFrame], pl.DataFrame]
+) -> Callable[[pl.LazyFrame, int], Iterator[pl.DataFrame]]:
     """A function of a block as a pass over all of them, with progress."""
 
     def run(todo: pl.LazyFrame, total: int) -> Iterator[pl.DataFrame]:

@@ -23,19 +23,26 @@ def of_table(frame: pl.LazyFrame, lineage: dg.TableColumnLineage) -> dict[str, A
     schema = frame.collect_schema()
     return {
         "dagster/row_count": frame.select(pl.len()).collect().item(),
-        "dagster/column_schema": dg.TableSchema(columns=[dg.TableColumn(name, str(kind)) for name, kind in schema.items()]),
+        "dagster/column_schema": dg.TableSchema(
+            columns=[dg.TableColumn(name, str(kind)) for name, kind in schema.items()]
+        ),
         "dagster/column_lineage": lineage,
     }
 
 
-def column_lineage(columns: Sequence[str], upstream: Mapping[str, Sequence[str]], extra: Mapping[str, Sequence[tuple[str, str]]]) -> dg.TableColumnLineage:
+def column_lineage(
+    columns: Sequence[str], upstream: Mapping[str, Sequence[str]], extra: Mapping[str, Sequence[tuple[str, str]]]
+) -> dg.TableColumnLineage:
     """A column comes from the upstream columns of the same name, and from those that the asset names."""
     deps: dict[str, list[dg.TableColumnDep]] = {}
     for column in columns:
         pairs = [(key, column) for key, names in upstream.items() if column in names]
         pairs += [(key, name) for key, name in extra.get(column, ()) if name in upstream.get(key, ())]
         if pairs:
-            deps[column] = [dg.TableColumnDep(asset_key=dg.AssetKey(key.split("/")), column_name=name) for key, name in dict.fromkeys(pairs)]
+            deps[column] = [
+                dg.TableColumnDep(asset_key=dg.AssetKey(key.split("/")), column_name=name)
+                for key, name in dict.fromkeys(pairs)
+            ]
     return dg.TableColumnLineage(deps_by_column=deps)
 
 
@@ -101,7 +108,11 @@ def histogram(values: pl.Series, label: str, bins: int = 40) -> dg.MarkdownMetad
     )
     names = "".join(
         f'<text x="{x}" y="{height + 16}" font-size="12" fill="{AXIS}" text-anchor="{anchor}" font-family="sans-serif">{text}</text>'
-        for x, anchor, text in ((0, "start", f"{low:.4g}"), (width / 2, "middle", f"median {np.median(numbers):.4g}, n = {len(numbers):,}"), (width, "end", f"{high:.4g}"))
+        for x, anchor, text in (
+            (0, "start", f"{low:.4g}"),
+            (width / 2, "middle", f"median {np.median(numbers):.4g}, n = {len(numbers):,}"),
+            (width, "end", f"{high:.4g}"),
+        )
     )
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + 22}" width="{width}">{bars}{names}</svg>'
     return picture(svg, f"distribution of {label}")
@@ -115,10 +126,16 @@ def mix(shares: pl.DataFrame, label: str) -> dg.MarkdownMetadataValue:
     parts = []
     for i, (group, subset, pool) in enumerate(rows.select("group", "subset", "pool").iter_rows()):
         y = i * line
-        parts.append(f'<text x="{left - 8}" y="{y + 15}" font-size="12" text-anchor="end" fill="{AXIS}" font-family="sans-serif">{html.escape(str(group))[:24]}</text>')
+        parts.append(
+            f'<text x="{left - 8}" y="{y + 15}" font-size="12" text-anchor="end" fill="{AXIS}" font-family="sans-serif">{html.escape(str(group))[:24]}</text>'
+        )
         for share, offset, colour in ((subset, 2, BAR), (pool, 12, "#bbb")):
-            parts.append(f'<rect x="{left}" y="{y + offset}" width="{share / top * width:.1f}" height="9" fill="{colour}"/>')
-        parts.append(f'<text x="{left + width + 8}" y="{y + 15}" font-size="11" fill="{AXIS}" font-family="sans-serif">{subset:.1%} of subset, {pool:.1%} of pool</text>')
+            parts.append(
+                f'<rect x="{left}" y="{y + offset}" width="{share / top * width:.1f}" height="9" fill="{colour}"/>'
+            )
+        parts.append(
+            f'<text x="{left + width + 8}" y="{y + 15}" font-size="11" fill="{AXIS}" font-family="sans-serif">{subset:.1%} of subset, {pool:.1%} of pool</text>'
+        )
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 {line * len(rows)}" width="800">{"".join(parts)}</svg>'
     return picture(svg, f"{label}: subset (blue) against pool (grey)")
 

@@ -65,7 +65,9 @@ def raw(context: dg.AssetExecutionContext, lake: LakeResource, settings: Setting
     by_reason = bad.group_by("reason").len().sort("len", "reason", descending=[True, False])
     examples = bad.select("line", "position", "reason", "detail", "excerpt").head(20)
     shown = {"quarantined by reason": metadata.table(by_reason), "quarantined": metadata.table(examples, 160)}
-    yield from step.publish(QUARANTINE, Result(bad, {"file": str(path)}, shown), step.draft(QUARANTINE, config, extra_inputs=inputs))
+    yield from step.publish(
+        QUARANTINE, Result(bad, {"file": str(path)}, shown), step.draft(QUARANTINE, config, extra_inputs=inputs)
+    )
     first = pl.scan_parquet(good, glob=False).select("position", "layout", "instruction", "response").head(8).collect()
     yield from step.publish(INSTRUCTIONS, Result(good, facts, {"first rows": metadata.table(first), **shown}), draft)
 

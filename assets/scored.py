@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 
 from assets import automation, metadata
-from assets.embedded import vectors_of
 from assets.coverage import coverage
+from assets.embedded import vectors_of
 from assets.incremental import BLOCK
 from assets.partitions import SOURCES, same_source, whole_pool
 from assets.step import STORED, Result, Step, check_specs
@@ -60,7 +60,9 @@ def _spec(indicator: Indicator) -> dg.AssetSpec:
     )
 
 
-UNPARTITIONED = frozenset({"evidence/neighbours", "clustered/kmeans", "clustered/kmeans_model", "filtered/pool", "filtered/duplicates"})
+UNPARTITIONED = frozenset(
+    {"evidence/neighbours", "clustered/kmeans", "clustered/kmeans_model", "filtered/pool", "filtered/duplicates"}
+)
 """Evidence that is kept for the pool as a whole."""
 
 
@@ -73,7 +75,10 @@ def build_assets(indicators: Sequence[Indicator]) -> tuple[dg.AssetsDefinition, 
     families: dict[tuple[str, tuple[str, ...]], list[Indicator]] = defaultdict(list)
     for indicator in indicators:
         families[indicator.scope, indicator.needs].append(indicator)
-    return tuple(_of_rows(needs, members) if scope == "row" else _of_pool(needs, members) for (scope, needs), members in sorted(families.items()))
+    return tuple(
+        _of_rows(needs, members) if scope == "row" else _of_pool(needs, members)
+        for (scope, needs), members in sorted(families.items())
+    )
 
 
 def _name(scope: str, needs: Sequence[str]) -> str:
@@ -110,18 +115,26 @@ def _of_rows(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsD
     return scored
 
 
-def _score_rows(step: Step, needs: Sequence[str], todo: list[tuple[Indicator, dict[str, Any], Manifest]]) -> Iterator[Any]:
+def _score_rows(
+    step: Step, needs: Sequence[str], todo: list[tuple[Indicator, dict[str, Any], Manifest]]
+) -> Iterator[Any]:
     """One scan over the evidence for all indicators; rows scored before by the same code are not scored again."""
     if not todo:
         return
     evidence = step.scan(needs[0])
     for need in needs[1:]:
-        evidence = evidence.join(step.scan(need).drop("source", "status", strict=False), on="row_id", how="left", maintain_order="left")
+        evidence = evidence.join(
+            step.scan(need).drop("source", "status", strict=False), on="row_id", how="left", maintain_order="left"
+        )
     ids = evidence.select("row_id").collect()
     known: dict[str, pl.DataFrame] = {}
     for member, config, _ in todo:
         before = step.previous(key_of(member.id), config)
-        frame = before.select("row_id", "value", "status").collect() if before is not None else pl.DataFrame(schema=SCORE_SCHEMA)
+        frame = (
+            before.select("row_id", "value", "status").collect()
+            if before is not None
+            else pl.DataFrame(schema=SCORE_SCHEMA)
+        )
         known[member.id] = frame.join(ids, on="row_id", how="semi")
     common = ids
     for frame in known.values():
@@ -129,12 +142,18 @@ def _score_rows(step: Step, needs: Sequence[str], todo: list[tuple[Indicator, di
     rest = ids.join(common, on="row_id", how="anti")
     progress = step.progress(f"scoring by {len(todo)} indicators", rest.height)
     new: dict[str, list[pl.DataFrame]] = defaultdict(list)
-    for block in evidence.join(rest.lazy(), on="row_id", how="semi", maintain_order="left").collect_batches(chunk_size=BLOCK, maintain_order=True):
+    for block in evidence.join(rest.lazy(), on="row_id", how="semi", maintain_order="left").collect_batches(
+        chunk_size=BLOCK, maintain_order=True
+    ):
         for member, config, _ in todo:
-            new[member.id].append(pl.concat([block.select("row_id"), member.compute(block, **config)], how="horizontal"))
+            new[member.id].append(
+                pl.concat([block.select("row_id"), member.compute(block, **config)], how="horizontal")
+            )
         progress.advance(block.height)
     for member, _, draft in todo:
-        merged = pl.concat([pl.DataFrame(schema=SCORE_SCHEMA), *new[member.id], known[member.id]]).unique("row_id", keep="first")
+        merged = pl.concat([pl.DataFrame(schema=SCORE_SCHEMA), *new[member.id], known[member.id]]).unique(
+            "row_id", keep="first"
+        )
         table = ids.join(merged, on="row_id", how="left", maintain_order="left")
         counts = {"rows computed": rest.height, "rows reused": ids.height - rest.height, **coverage(step)}
         yield from step.publish(key_of(member.id), _result(step, member, table, needs, counts), draft)
@@ -153,7 +172,9 @@ def _of_pool(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsD
         specs=[_spec(member) for member in members],
         check_specs=[spec for member in members for spec in check_specs(key_of(member.id).path)],
     )
-    def scored(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder) -> Iterator[Any]:
+    def scored(
+        context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder
+    ) -> Iterator[Any]:
         step = Step(context, lake, settings)
         view: Pool | None = None
         for member in members:
@@ -169,7 +190,9 @@ def _of_pool(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsD
                 continue
             view = view or _pool(step, needs, lake, encoder)
             table = pl.concat([view.row_ids.to_frame("row_id"), member.compute(view, **config)], how="horizontal")
-            yield from step.publish(key, _result(step, member, table, needs, {"pool": pool, "rows computed": table.height}), draft)
+            yield from step.publish(
+                key, _result(step, member, table, needs, {"pool": pool, "rows computed": table.height}), draft
+            )
 
     return scored
 
@@ -211,7 +234,9 @@ def _result(step: Step, member: Indicator, table: pl.DataFrame, needs: Sequence[
         "drift": _drift(step, member, value),
     }
     shown = {
-        "distribution": metadata.histogram(value, f"{member.id}, {member.direction} is better" if member.direction != "band" else member.id),
+        "distribution": metadata.histogram(
+            value, f"{member.id}, {member.direction} is better" if member.direction != "band" else member.id
+        ),
         "status": metadata.table(table.group_by("status").len().sort("len", descending=True)),
         **_extremes(step, member, table),
     }
@@ -238,14 +263,21 @@ def _extremes(step: Step, member: Indicator, table: pl.DataFrame) -> dict[str, A
     shown = {}
     for name, rows in zip(names, (ranked.head(8), ranked.tail(8).reverse()), strict=True):
         texts = _texts(step, rows["row_id"])
-        shown[f"{name} rows"] = metadata.table(rows.select("row_id", "value").join(texts, on="row_id", how="left", maintain_order="left"), 220)
+        shown[f"{name} rows"] = metadata.table(
+            rows.select("row_id", "value").join(texts, on="row_id", how="left", maintain_order="left"), 220
+        )
     return shown
 
 
 def _texts(step: Step, ids: pl.Series) -> pl.DataFrame:
     sources = [step.partition] if step.partition else step.lake.partitions(["filtered", "instructions"])
     names = ["row_id", "instruction", "input", "response"]
-    frames = [step.lake.scan(["filtered", table], source).select(names) for source in sources for table in ("instructions", "dropped") if step.lake.exists(["filtered", table], source)]
+    frames = [
+        step.lake.scan(["filtered", table], source).select(names)
+        for source in sources
+        for table in ("instructions", "dropped")
+        if step.lake.exists(["filtered", table], source)
+    ]
     rows = pl.concat(frames).filter(pl.col("row_id").is_in(ids.to_list())).unique("row_id", keep="first")
     return rows.select("row_id", prompt=PROMPT, response=pl.col("response")).collect()
 
@@ -260,7 +292,12 @@ def _drift(step: Step, member: Indicator, value: pl.Series) -> float | None:
     if len(old) == 0 or len(new) == 0:
         return None
     points = np.concatenate([old, new])
-    return float(np.abs(np.searchsorted(old, points, side="right") / len(old) - np.searchsorted(new, points, side="right") / len(new)).max())
+    return float(
+        np.abs(
+            np.searchsorted(old, points, side="right") / len(old)
+            - np.searchsorted(new, points, side="right") / len(new)
+        ).max()
+    )
 
 
 ASSETS = build_assets(catalog.INDICATORS)

@@ -44,7 +44,9 @@ def deps_of(recipe: Recipe) -> list[dg.AssetDep]:
     deps = [whole_pool("filtered/instructions", sources), same_source("filtered/duplicates")]
     for name in recipe.indicators:
         indicator = catalog.indicator(name)
-        deps.append(same_source(f"scored/{name}") if indicator.scope == "pool" else whole_pool(f"scored/{name}", sources))
+        deps.append(
+            same_source(f"scored/{name}") if indicator.scope == "pool" else whole_pool(f"scored/{name}", sources)
+        )
     needs = catalog.selector(recipe.selector).needs
     if "vectors" in needs:
         deps.append(whole_pool("embedded/minilm", sources))
@@ -68,11 +70,17 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
         description=f"**{recipe.title}**\n\n{recipe.description}\n\n{recipe.rule()}",
         metadata={"recipe": dg.MetadataValue.json(recipe.as_dict()), "rule": recipe.rule()},
     )
-    def selected(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder) -> Iterator[Any]:
+    def selected(
+        context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder
+    ) -> Iterator[Any]:
         step = Step(context, lake, settings)
         pool = step.pool(key, recipe.sources)
         params = {**recipe.params, **settings.params.get(recipe.selector, {})}
-        config = {"recipe": {**recipe.as_dict(), "params": params}, "pool": pool, "budget": settings.budget or recipe.budget}
+        config = {
+            "recipe": {**recipe.as_dict(), "params": params},
+            "pool": pool,
+            "budget": settings.budget or recipe.budget,
+        }
         config["seed"] = recipe.seed if settings.seed is None else settings.seed
         if "vectors" in catalog.selector(recipe.selector).needs:
             config["encoder"] = encoder.identity()
@@ -81,7 +89,9 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
     return selected
 
 
-def _choose(step: Step, recipe: Recipe, params: dict[str, Any], pool: Sequence[str], encoder: Encoder, config: dict[str, Any]) -> Result:
+def _choose(
+    step: Step, recipe: Recipe, params: dict[str, Any], pool: Sequence[str], encoder: Encoder, config: dict[str, Any]
+) -> Result:
     from dataclasses import replace
 
     rows = step.scan("filtered/instructions", pool).select("row_id", "source", "position", "part").collect()
@@ -89,18 +99,30 @@ def _choose(step: Step, recipe: Recipe, params: dict[str, Any], pool: Sequence[s
     store = vectors_of(step.resource, encoder) if "vectors" in catalog.selector(recipe.selector).needs else None
     data = science.Ingredients(
         rows=rows,
-        values={name: step.scan(f"scored/{name}", pool).select("row_id", "value", "status").collect() for name in recipe.indicators},
+        values={
+            name: step.scan(f"scored/{name}", pool).select("row_id", "value", "status").collect()
+            for name in recipe.indicators
+        },
         pairs=step.scan("filtered/duplicates").collect(),
         vectors=lambda ids: store.read(ids.to_list()) if store else np.empty((len(ids), 0), np.float32),
         clusters=lambda ids: clusters_of(ids, labels),
     )
     indicators = {name: catalog.indicator(name) for name in recipe.indicators}
-    ledger = science.choose(replace(recipe, params=params), catalog.selector(recipe.selector), indicators, data, config["budget"], config["seed"])
+    ledger = science.choose(
+        replace(recipe, params=params),
+        catalog.selector(recipe.selector),
+        indicators,
+        data,
+        config["budget"],
+        config["seed"],
+    )
     subset = _subset(ledger, data, labels)
     facts = _account(step, recipe, pool, ledger, rows, config["budget"])
     facts |= _kept_from_before(step, recipe, subset)
     lineage = {"score": [(f"scored/{name}", "value") for name in recipe.indicators]}
-    return Result(subset, facts, _shown(step, recipe, ledger, subset, pool), lineage, beside={ledger_path(recipe.name): ledger})
+    return Result(
+        subset, facts, _shown(step, recipe, ledger, subset, pool), lineage, beside={ledger_path(recipe.name): ledger}
+    )
 
 
 def clusters_of(ids: pl.Series, labels: pl.DataFrame) -> np.ndarray:
@@ -114,11 +136,18 @@ def _subset(ledger: pl.DataFrame, data: science.Ingredients, labels: pl.DataFram
     chosen = ledger.filter(pl.col("decision") == "selected").sort("rank").drop("decision", "rule", "twin")
     chosen = chosen.join(labels, on="row_id", how="left", maintain_order="left")
     for name, frame in data.values.items():
-        chosen = chosen.join(frame.select("row_id", pl.col("value").alias(name)).unique("row_id", keep="first"), on="row_id", how="left", maintain_order="left")
+        chosen = chosen.join(
+            frame.select("row_id", pl.col("value").alias(name)).unique("row_id", keep="first"),
+            on="row_id",
+            how="left",
+            maintain_order="left",
+        )
     return chosen
 
 
-def _account(step: Step, recipe: Recipe, pool: Sequence[str], ledger: pl.DataFrame, rows: pl.DataFrame, budget: str) -> dict[str, Any]:
+def _account(
+    step: Step, recipe: Recipe, pool: Sequence[str], ledger: pl.DataFrame, rows: pl.DataFrame, budget: str
+) -> dict[str, Any]:
     """Every row that came in is selected, dropped with a reason, or not chosen."""
     filtered = [step.lake.manifest(["filtered", "instructions"], source) for source in pool]
     rows_in = sum(int(m.facts["rows in"]) for m in filtered if m)
@@ -130,7 +159,13 @@ def _account(step: Step, recipe: Recipe, pool: Sequence[str], ledger: pl.DataFra
         "pool": list(pool),
         "rows in": rows_in,
         "rows dropped": dropped_before + decisions.get("dropped", 0),
-        "dropped by rule": dict(ledger.filter(pl.col("decision") == "dropped").group_by("rule").len().sort("len", descending=True).iter_rows()),
+        "dropped by rule": dict(
+            ledger.filter(pl.col("decision") == "dropped")
+            .group_by("rule")
+            .len()
+            .sort("len", descending=True)
+            .iter_rows()
+        ),
         "rows not chosen": decisions.get("not_chosen", 0),
         "rows unaccounted": rows_in - dropped_before - ledger.height,
         "budget": wanted,
@@ -146,21 +181,45 @@ def _kept_from_before(step: Step, recipe: Recipe, subset: pl.DataFrame) -> dict[
         return {}
     before = step.lake.scan(key.path).select("row_id").collect()
     stayed = subset.join(before, on="row_id", how="semi").height
-    return {"kept from before": stayed / max(before.height, 1), "rows new in subset": subset.height - stayed, "rows gone from subset": before.height - stayed}
+    return {
+        "kept from before": stayed / max(before.height, 1),
+        "rows new in subset": subset.height - stayed,
+        "rows gone from subset": before.height - stayed,
+    }
 
 
-def _shown(step: Step, recipe: Recipe, ledger: pl.DataFrame, subset: pl.DataFrame, pool: Sequence[str]) -> dict[str, Any]:
+def _shown(
+    step: Step, recipe: Recipe, ledger: pl.DataFrame, subset: pl.DataFrame, pool: Sequence[str]
+) -> dict[str, Any]:
     texts = texts_of(step.lake, subset.head(12)["row_id"], pool)
-    first = subset.head(12).select("rank", "source", "row_id", "score", "reason").join(texts, on="row_id", how="left", maintain_order="left")
-    rules = ledger.filter(pl.col("decision") == "dropped").group_by("rule").agg(pl.len().alias("rows"), pl.first("reason").alias("for example"))
-    about = step.scan("clustered/kmeans_model").select("cluster", pl.col("top_terms").list.head(3).list.join(", ")).collect() if step.lake.exists(["clustered", "kmeans_model"]) else None
+    first = (
+        subset.head(12)
+        .select("rank", "source", "row_id", "score", "reason")
+        .join(texts, on="row_id", how="left", maintain_order="left")
+    )
+    rules = (
+        ledger.filter(pl.col("decision") == "dropped")
+        .group_by("rule")
+        .agg(pl.len().alias("rows"), pl.first("reason").alias("for example"))
+    )
+    about = (
+        step.scan("clustered/kmeans_model")
+        .select("cluster", pl.col("top_terms").list.head(3).list.join(", "))
+        .collect()
+        if step.lake.exists(["clustered", "kmeans_model"])
+        else None
+    )
     labels = step.scan("clustered/kmeans").select("row_id", "cluster").collect()
     by_cluster = shares(subset.select(group="cluster"), ledger.join(labels, on="row_id").select(group="cluster"))
     if about is not None:
-        by_cluster = by_cluster.join(about, left_on="group", right_on="cluster", how="left", maintain_order="left").with_columns(group=pl.coalesce("top_terms", pl.col("group").cast(pl.String)))
+        by_cluster = by_cluster.join(
+            about, left_on="group", right_on="cluster", how="left", maintain_order="left"
+        ).with_columns(group=pl.coalesce("top_terms", pl.col("group").cast(pl.String)))
     return {
         "first rows": metadata.table(first, 160),
-        "mix by source": metadata.mix(shares(subset.select(group="source"), ledger.select(group="source")), "share by source"),
+        "mix by source": metadata.mix(
+            shares(subset.select(group="source"), ledger.select(group="source")), "share by source"
+        ),
         "mix by cluster": metadata.mix(by_cluster, "share by cluster"),
         "dropped in this recipe": metadata.table(rules.sort("rows", descending=True), 160),
         "decisions": metadata.table(ledger.group_by("decision").len().sort("decision")),
@@ -185,5 +244,3 @@ def texts_of(lake: Lake, ids: pl.Series, pool: Sequence[str]) -> pl.DataFrame:
 def build_assets(recipes: Sequence[Recipe]) -> tuple[dg.AssetsDefinition, ...]:
     """One asset a recipe."""
     return tuple(build_asset(recipe) for recipe in recipes)
-
-

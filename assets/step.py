@@ -81,9 +81,14 @@ class Step:
         ready = [s for s in self.known_sources() if all(self.lake.exists(path, s) for path in partitioned)]
         left_out = sorted(set(self.known_sources()) - set(ready))
         if left_out:
-            self.context.log.warning(f"left out of the pool, because their tables are not complete: {', '.join(left_out)}")
+            self.context.log.warning(
+                f"left out of the pool, because their tables are not complete: {', '.join(left_out)}"
+            )
         if not ready:
-            raise LakeError("the pool is empty: no source has been read and filtered yet; drop a file into " f"{self.lake.landing} or pass --source NAME=FILE")
+            raise LakeError(
+                "the pool is empty: no source has been read and filtered yet; drop a file into "
+                f"{self.lake.landing} or pass --source NAME=FILE"
+            )
         return ready
 
     def is_partitioned(self, path: Sequence[str]) -> bool:
@@ -102,7 +107,11 @@ class Step:
     def previous(self, key: dg.AssetKey, config: Mapping[str, Any]) -> pl.LazyFrame | None:
         """The stored table, if its rows were computed with the very same code and configuration: they need not be again."""
         manifest = self.lake.manifest(key.path, self.partition)
-        same = manifest is not None and manifest.config == _plain(config) and manifest.code_version == self.code_version(key)
+        same = (
+            manifest is not None
+            and manifest.config == _plain(config)
+            and manifest.code_version == self.code_version(key)
+        )
         return self.lake.scan(key.path, self.partition) if same else None
 
     # ---- whether there is anything to do ------------------------------------------------------------------------
@@ -123,17 +132,29 @@ class Step:
             for place in places:
                 manifest = self.lake.manifest(dep.path, place)
                 if manifest is None:
-                    raise MissingTable(f"{key.to_user_string()} needs {name}" + (f" of source {place!r}" if place else "") + ": materialize it first")
+                    raise MissingTable(
+                        f"{key.to_user_string()} needs {name}"
+                        + (f" of source {place!r}" if place else "")
+                        + ": materialize it first"
+                    )
                 versions[name + (f"[{place}]" if place else "")] = manifest.data_version
         return versions
 
-    def draft(self, key: dg.AssetKey, config: Mapping[str, Any], pool: Sequence[str] | None = None, extra_inputs: Mapping[str, str] | None = None) -> Manifest:
+    def draft(
+        self,
+        key: dg.AssetKey,
+        config: Mapping[str, Any],
+        pool: Sequence[str] | None = None,
+        extra_inputs: Mapping[str, str] | None = None,
+    ) -> Manifest:
         """The manifest of the table that is about to be made; its data version says what it will hold."""
         inputs = {**self.inputs(key, pool), **(extra_inputs or {})}
         code = self.code_version(key)
         config = _plain(config)
         version = fingerprint({"key": key.path, "code": code, "config": config, "inputs": inputs})
-        return Manifest(data_version=version, code_version=code, run_id=self.context.run_id, inputs=inputs, config=config)
+        return Manifest(
+            data_version=version, code_version=code, run_id=self.context.run_id, inputs=inputs, config=config
+        )
 
     def up_to_date(self, key: dg.AssetKey, draft: Manifest) -> Manifest | None:
         """The stored manifest, if the stored table is what would be computed again."""
@@ -172,7 +193,13 @@ class Step:
             asset_key=key,
             value=Unchanged(stored),
             data_version=dg.DataVersion(stored.data_version),
-            metadata={**shown, **metadata.of_facts(stored.facts), **metadata.kept(stored), "up to date": True, "rows computed": 0},
+            metadata={
+                **shown,
+                **metadata.of_facts(stored.facts),
+                **metadata.kept(stored),
+                "up to date": True,
+                "rows computed": 0,
+            },
         )
 
     def publish(self, key: dg.AssetKey, result: Result, draft: Manifest) -> Iterator[Any]:
@@ -189,14 +216,19 @@ class Step:
             if staged:
                 staged.unlink(missing_ok=True)
             raise dg.Failure(
-                description=f"the contract of {key.to_user_string()} is broken, so the last good version stays: " + "; ".join(contract.failures),
+                description=f"the contract of {key.to_user_string()} is broken, so the last good version stays: "
+                + "; ".join(contract.failures),
                 allow_retries=False,
             )
         manifest = replace(
             draft,
             rows=rows,
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            facts={**facts, "checks": {CONTRACT: contract.as_dicts(), STATISTICS: statistics.as_dicts()}, "shown": metadata.storable(result.metadata)},
+            facts={
+                **facts,
+                "checks": {CONTRACT: contract.as_dicts(), STATISTICS: statistics.as_dicts()},
+                "shown": metadata.storable(result.metadata),
+            },
         )
         for path, table in result.beside.items():
             self.lake.write(path, self.partition, Table(table, manifest))
@@ -206,7 +238,10 @@ class Step:
             value=Table(data, manifest),
             data_version=dg.DataVersion(manifest.data_version),
             metadata={
-                **metadata.of_table(frame if staged is None else pl.scan_parquet(data, glob=False), self._lineage(key, frame, result.columns_from)),
+                **metadata.of_table(
+                    frame if staged is None else pl.scan_parquet(data, glob=False),
+                    self._lineage(key, frame, result.columns_from),
+                ),
                 **metadata.of_facts(facts),
                 **result.metadata,
                 **metadata.of_change(stored, manifest),
@@ -222,14 +257,18 @@ class Step:
         staged.unlink(missing_ok=True)
         return sealed
 
-    def _checks(self, key: dg.AssetKey, contract: SuiteResult, statistics: SuiteResult) -> Iterator[dg.AssetCheckResult]:
+    def _checks(
+        self, key: dg.AssetKey, contract: SuiteResult, statistics: SuiteResult
+    ) -> Iterator[dg.AssetCheckResult]:
         selected = {check.name for check in self.context.selected_asset_check_keys if check.asset_key == key}
         if CONTRACT in selected:
             yield contract.check(key, CONTRACT, blocking=True)
         if STATISTICS in selected:
             yield statistics.check(key, STATISTICS, blocking=False)
 
-    def _lineage(self, key: dg.AssetKey, frame: pl.LazyFrame, extra: Mapping[str, Sequence[tuple[str, str]]]) -> dg.TableColumnLineage:
+    def _lineage(
+        self, key: dg.AssetKey, frame: pl.LazyFrame, extra: Mapping[str, Sequence[tuple[str, str]]]
+    ) -> dg.TableColumnLineage:
         upstream: dict[str, list[str]] = {}
         for dep in self.deps(key):
             place = (self.lake.partitions(dep.path) or [None])[0] if self.is_partitioned(dep.path) else None
@@ -253,6 +292,15 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def check_specs(key: Sequence[str]) -> list[dg.AssetCheckSpec]:
     """The two checks that every table has."""
     return [
-        dg.AssetCheckSpec(CONTRACT, asset=dg.AssetKey(list(key)), blocking=True, description="Schema, keys, ranges and counts: a table that breaks them never replaces the last good one."),
-        dg.AssetCheckSpec(STATISTICS, asset=dg.AssetKey(list(key)), description="Shares and drift that are worth a look; they stop nothing."),
+        dg.AssetCheckSpec(
+            CONTRACT,
+            asset=dg.AssetKey(list(key)),
+            blocking=True,
+            description="Schema, keys, ranges and counts: a table that breaks them never replaces the last good one.",
+        ),
+        dg.AssetCheckSpec(
+            STATISTICS,
+            asset=dg.AssetKey(list(key)),
+            description="Shares and drift that are worth a look; they stop nothing.",
+        ),
     ]

@@ -81,10 +81,21 @@ def _options(*options: Callable[..., Any]) -> Callable[..., Any]:
     return add
 
 
-HOME = click.option("--home", type=click.Path(file_okay=False), help="Where everything lies; SLUICE_HOME, or ./.sluice by default.")
-SOURCE = click.option("--source", "sources", multiple=True, callback=_sources, metavar="NAME=FILE", help="A dataset; give several if you like.")
+HOME = click.option(
+    "--home", type=click.Path(file_okay=False), help="Where everything lies; SLUICE_HOME, or ./.sluice by default."
+)
+SOURCE = click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    callback=_sources,
+    metavar="NAME=FILE",
+    help="A dataset; give several if you like.",
+)
 LAYOUT = click.option("--layout", help="Force a layout for all files of this call instead of recognising it.")
-PARAM = click.option("--param", "params", multiple=True, callback=_params, metavar="ID.NAME=VALUE", help="A parameter of a method.")
+PARAM = click.option(
+    "--param", "params", multiple=True, callback=_params, metavar="ID.NAME=VALUE", help="A parameter of a method."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -107,16 +118,34 @@ def methods(as_json: bool) -> None:
 
 @main.command()
 @_options(SOURCE, LAYOUT, PARAM, HOME)
-@click.option("--indicator", "indicators", multiple=True, required=True, metavar="ID", help="What to compute; give several if you like.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the table: .parquet, .csv or .jsonl.")
-def score(sources: dict[str, Path], layout: str | None, params: dict[str, Any], home: str | None, indicators: tuple[str, ...], out: Path | None) -> None:
+@click.option(
+    "--indicator",
+    "indicators",
+    multiple=True,
+    required=True,
+    metavar="ID",
+    help="What to compute; give several if you like.",
+)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the table: .parquet, .csv or .jsonl."
+)
+def score(
+    sources: dict[str, Path],
+    layout: str | None,
+    params: dict[str, Any],
+    home: str | None,
+    indicators: tuple[str, ...],
+    out: Path | None,
+) -> None:
     """Score every row of every file by one or more indicators."""
     from assets.scored import key_of
     from jobs import outputs, tables
 
     chosen = [_known(catalog.indicator, indicator) for indicator in indicators]
     lake, _, _ = _work(home, sources, layout, [key_of(i.id) for i in chosen], {"params": params, "all_rows": True})
-    table = _friendly(lambda: outputs.scores(lake, list(sources), [i.id for i in chosen], [i.id for i in chosen if i.scope == "pool"]))
+    table = _friendly(
+        lambda: outputs.scores(lake, list(sources), [i.id for i in chosen], [i.id for i in chosen if i.scope == "pool"])
+    )
     if out:
         _friendly(lambda: outputs.write_table(table, out))
     console.print(tables.scores(table))
@@ -126,14 +155,27 @@ def score(sources: dict[str, Path], layout: str | None, params: dict[str, Any], 
 
 @main.command()
 @_options(SOURCE, LAYOUT, PARAM, HOME)
-@click.option("--measure", "measures", multiple=True, required=True, metavar="ID", help="What to compute; give several if you like.")
-def measure(sources: dict[str, Path], layout: str | None, params: dict[str, Any], home: str | None, measures: tuple[str, ...]) -> None:
+@click.option(
+    "--measure",
+    "measures",
+    multiple=True,
+    required=True,
+    metavar="ID",
+    help="What to compute; give several if you like.",
+)
+def measure(
+    sources: dict[str, Path], layout: str | None, params: dict[str, Any], home: str | None, measures: tuple[str, ...]
+) -> None:
     """Measure the files' rows as one set; prints JSON."""
     from jobs import measuring
 
     chosen = [_known(catalog.measure, name) for name in measures]
-    lake, definitions, _ = _work(home, sources, layout, measuring.keys_for(chosen), {"params": params, "all_rows": True})
-    click.echo(json.dumps(_friendly(lambda: measuring.measure(lake, definitions, list(sources), chosen, params)), indent=2))
+    lake, definitions, _ = _work(
+        home, sources, layout, measuring.keys_for(chosen), {"params": params, "all_rows": True}
+    )
+    click.echo(
+        json.dumps(_friendly(lambda: measuring.measure(lake, definitions, list(sources), chosen, params)), indent=2)
+    )
 
 
 @main.command()
@@ -141,8 +183,12 @@ def measure(sources: dict[str, Path], layout: str | None, params: dict[str, Any]
 @_options(SOURCE, LAYOUT, PARAM, HOME)
 @click.option("--budget", help="A number of rows (1000) or a share of the pool (10%).")
 @click.option("--seed", type=int, help="Seed of the selection.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the chosen records (.jsonl).")
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Where to write a report with plots (.html).")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write the chosen records (.jsonl)."
+)
+@click.option(
+    "--report", type=click.Path(dir_okay=False, path_type=Path), help="Where to write a report with plots (.html)."
+)
 def run(
     recipe: str,
     sources: dict[str, Path],
@@ -163,8 +209,14 @@ def run(
         _friendly(lambda: check_budget(budget, "--budget"))
     if out and out.suffix != ".jsonl":
         raise UserError(f"{out}: a subset is written as .jsonl")
-    settings = {"params": params, **({"budget": budget} if budget else {}), **({"seed": seed} if seed is not None else {})}
-    lake, definitions, outcome = _work(home, sources, layout, [dg.AssetKey([stage, recipe]) for stage in ("selected", "evaluated")], settings, recipe)
+    settings = {
+        "params": params,
+        **({"budget": budget} if budget else {}),
+        **({"seed": seed} if seed is not None else {}),
+    }
+    lake, definitions, outcome = _work(
+        home, sources, layout, [dg.AssetKey([stage, recipe]) for stage in ("selected", "evaluated")], settings, recipe
+    )
     rows = _friendly(lambda: outputs.write_subset(lake, recipe, out)) if out else 0
     if report:
         from jobs import reporting
@@ -176,7 +228,10 @@ def run(
         console.print(f"{rows:,} records in [bold]{out}[/]", highlight=False)
     if report:
         console.print(f"report in [bold]{report}[/]", highlight=False)
-    console.print(f"tables in {lake.root}; see them with [bold]sluice ui --home {lake.home}[/]; why a row: [bold]sluice explain ROW_ID[/]", highlight=False)
+    console.print(
+        f"tables in {lake.root}; see them with [bold]sluice ui --home {lake.home}[/]; why a row: [bold]sluice explain ROW_ID[/]",
+        highlight=False,
+    )
 
 
 @main.command()
@@ -209,13 +264,21 @@ def ui(home: str | None, port: int, host: str) -> None:
     lake = homes.prepare(home)
     root = Path(__file__).resolve().parents[1]
     where = ["-w", str(root / "workspace.yaml")] if (root / "workspace.yaml").is_file() else ["-m", "jobs.definitions"]
-    console.print(f"Dagster on http://{host}:{port} over {lake.home}; drop files into {lake.landing}; stop with Ctrl-C", highlight=False)
+    console.print(
+        f"Dagster on http://{host}:{port} over {lake.home}; drop files into {lake.landing}; stop with Ctrl-C",
+        highlight=False,
+    )
     os.chdir(root if where[0] == "-w" else lake.home)
     os.execv(sys.executable, [sys.executable, "-m", "dagster", "dev", *where, "-h", host, "-p", str(port)])
 
 
 def _work(
-    home: str | None, sources: Mapping[str, Path], layout: str | None, targets: Sequence[Any], settings: Mapping[str, Any], recipe: str | None = None
+    home: str | None,
+    sources: Mapping[str, Path],
+    layout: str | None,
+    targets: Sequence[Any],
+    settings: Mapping[str, Any],
+    recipe: str | None = None,
 ) -> tuple[Lake, Any, Any]:
     """Prepare the home, add the sources, and make the targets."""
     lake = homes.prepare(home)
@@ -226,7 +289,9 @@ def _work(
     with homes.instance() as instance:
         _friendly(lambda: runs.add_sources(lake, instance, sources, layout))
         with watching.watching(console):
-            outcome = _friendly(lambda: runs.materialize(definitions, instance, targets, names, {**settings, "sources": names}))
+            outcome = _friendly(
+                lambda: runs.materialize(definitions, instance, targets, names, {**settings, "sources": names})
+            )
     for warning in outcome.warnings:
         console.print(f"[yellow]worth a look[/] {warning}", highlight=False)
     console.print(tables.made(outcome), highlight=False)
@@ -239,10 +304,16 @@ def _names(lake: Lake, sources: Mapping[str, Path], recipe: str | None) -> list[
 
     recipes = {r.name: r for r in _friendly(lambda: definitions.recipes_of(lake.home))}
     if recipe is not None and recipe not in recipes:
-        raise UserError(f"there is no recipe {recipe!r}; there are {', '.join(recipes)} (files in jobs/recipes and {lake.home / 'recipes'})")
-    names = list(sources) or list(recipes[recipe].sources if recipe else ()) or [source.name for source in lake.sources()]
+        raise UserError(
+            f"there is no recipe {recipe!r}; there are {', '.join(recipes)} (files in jobs/recipes and {lake.home / 'recipes'})"
+        )
+    names = (
+        list(sources) or list(recipes[recipe].sources if recipe else ()) or [source.name for source in lake.sources()]
+    )
     if not names:
-        raise UserError(f"no data yet: name a file with --source NAME=FILE, or drop one into {lake.landing} while `sluice ui` runs")
+        raise UserError(
+            f"no data yet: name a file with --source NAME=FILE, or drop one into {lake.landing} while `sluice ui` runs"
+        )
     return names
 
 

@@ -52,8 +52,12 @@ def build_defs(
             "causal_lm": causal_lm or causal_lm_from_env(),
         },
         jobs=[
-            dg.define_asset_job("lane", dg.AssetSelection.assets(*lane), description="One source through all stages of its own."),
-            dg.define_asset_job("choose", dg.AssetSelection.assets(*downstream), description="Everything that looks across sources."),
+            dg.define_asset_job(
+                "lane", dg.AssetSelection.assets(*lane), description="One source through all stages of its own."
+            ),
+            dg.define_asset_job(
+                "choose", dg.AssetSelection.assets(*downstream), description="Everything that looks across sources."
+            ),
         ],
         sensors=[
             landing.build_sensor(lane, sensor_interval),

@@ -32,7 +32,15 @@ class Explanation:
 def explain(lake: Lake, row_id: str) -> Explanation:
     """Everything known of the row with this id, or with an id that begins so."""
     full = _full_id(lake, row_id)
-    return Explanation(full, _places(lake, full), _verdicts(lake, full), _twins(lake, full), _cluster(lake, full), _scores(lake, full), _decisions(lake, full))
+    return Explanation(
+        full,
+        _places(lake, full),
+        _verdicts(lake, full),
+        _twins(lake, full),
+        _cluster(lake, full),
+        _scores(lake, full),
+        _decisions(lake, full),
+    )
 
 
 def _rows(table: pl.LazyFrame, row_id: str) -> list[dict[str, Any]]:
@@ -42,12 +50,22 @@ def _rows(table: pl.LazyFrame, row_id: str) -> list[dict[str, Any]]:
 def _full_id(lake: Lake, start: str) -> str:
     found: set[str] = set()
     for source in lake.partitions(["raw", "instructions"]):
-        ids = lake.scan(["raw", "instructions"], source).select("row_id").filter(pl.col("row_id").str.starts_with(start)).unique().collect()
+        ids = (
+            lake.scan(["raw", "instructions"], source)
+            .select("row_id")
+            .filter(pl.col("row_id").str.starts_with(start))
+            .unique()
+            .collect()
+        )
         found |= set(ids["row_id"])
     if not found:
-        raise LakeError(f"no row {start!r} in {lake.home}: row ids stand in the subset file under sluice.row_id and in `sluice score`'s table")
+        raise LakeError(
+            f"no row {start!r} in {lake.home}: row ids stand in the subset file under sluice.row_id and in `sluice score`'s table"
+        )
     if len(found) > 1:
-        raise LakeError(f"{len(found)} rows begin with {start!r}: {', '.join(sorted(found)[:3])} ...; give more of the id")
+        raise LakeError(
+            f"{len(found)} rows begin with {start!r}: {', '.join(sorted(found)[:3])} ...; give more of the id"
+        )
     return found.pop()
 
 
@@ -57,8 +75,26 @@ def _places(lake: Lake, row_id: str) -> list[dict[str, Any]]:
         manifest = lake.manifest(["raw", "instructions"], source)
         for row in _rows(lake.scan(["raw", "instructions"], source), row_id):
             facts = manifest.facts if manifest else {}
-            names = ("source", "position", "part", "line", "layout", "instruction", "input", "response", "turns", "record")
-            places.append({**{name: row[name] for name in names}, "file": facts.get("file"), "content hash": facts.get("content hash"), "read at": manifest.made_at if manifest else ""})
+            names = (
+                "source",
+                "position",
+                "part",
+                "line",
+                "layout",
+                "instruction",
+                "input",
+                "response",
+                "turns",
+                "record",
+            )
+            places.append(
+                {
+                    **{name: row[name] for name in names},
+                    "file": facts.get("file"),
+                    "content hash": facts.get("content hash"),
+                    "read at": manifest.made_at if manifest else "",
+                }
+            )
     return places
 
 
@@ -66,9 +102,26 @@ def _verdicts(lake: Lake, row_id: str) -> list[dict[str, Any]]:
     verdicts = []
     for source in lake.partitions(["filtered", "instructions"]):
         for row in _rows(lake.scan(["filtered", "instructions"], source), row_id):
-            verdicts.append({"source": source, "position": row["position"], "verdict": "kept", "rule": None, "detail": "passed every rule", "language": row["language"], "flags": row["flags"]})
+            verdicts.append(
+                {
+                    "source": source,
+                    "position": row["position"],
+                    "verdict": "kept",
+                    "rule": None,
+                    "detail": "passed every rule",
+                    "language": row["language"],
+                    "flags": row["flags"],
+                }
+            )
         for row in _rows(lake.scan(["filtered", "dropped"], source), row_id):
-            verdicts.append({"source": source, "position": row["position"], "verdict": "dropped", **{name: row[name] for name in ("rule", "detail", "language", "flags")}})
+            verdicts.append(
+                {
+                    "source": source,
+                    "position": row["position"],
+                    "verdict": "dropped",
+                    **{name: row[name] for name in ("rule", "detail", "language", "flags")},
+                }
+            )
     return verdicts
 
 
@@ -76,7 +129,10 @@ def _twins(lake: Lake, row_id: str) -> list[dict[str, Any]]:
     if not lake.exists(["filtered", "duplicates"]):
         return []
     pairs = lake.scan(["filtered", "duplicates"]).filter((pl.col("a") == row_id) | (pl.col("b") == row_id)).collect()
-    return [{"twin": line["b"] if line["a"] == row_id else line["a"], "similarity": line["similarity"]} for line in pairs.sort("similarity", descending=True).to_dicts()]
+    return [
+        {"twin": line["b"] if line["a"] == row_id else line["a"], "similarity": line["similarity"]}
+        for line in pairs.sort("similarity", descending=True).to_dicts()
+    ]
 
 
 def _cluster(lake: Lake, row_id: str) -> dict[str, Any] | None:
@@ -135,5 +191,15 @@ def _decisions(lake: Lake, row_id: str) -> list[dict[str, Any]]:
         for row in _rows(lake.scan(["selected", "ledgers", name]), row_id):
             recipe = config.get("recipe", {})
             kept = {key: value for key, value in row.items() if key != "row_id" and value is not None}
-            decisions.append({"recipe": name, **kept, "title": recipe.get("title"), "selector": recipe.get("selector"), "budget": config.get("budget"), "pool": config.get("pool"), "made at": manifest.made_at})
+            decisions.append(
+                {
+                    "recipe": name,
+                    **kept,
+                    "title": recipe.get("title"),
+                    "selector": recipe.get("selector"),
+                    "budget": config.get("budget"),
+                    "pool": config.get("pool"),
+                    "made at": manifest.made_at,
+                }
+            )
     return decisions

@@ -30,14 +30,29 @@ def keys_for(measures: Sequence[Measure]) -> list[dg.AssetKey]:
     return [dg.AssetKey(name.split("/")) for name in sorted(names)]
 
 
-def measure(lake: Lake, definitions: dg.Definitions, sources: Sequence[str], measures: Sequence[Measure], params: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def measure(
+    lake: Lake,
+    definitions: dg.Definitions,
+    sources: Sequence[str],
+    measures: Sequence[Measure],
+    params: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
     """One number a measure, and what it was measured on."""
     needs = {need for m in measures for need in m.needs}
     encoder = definitions.resources["encoder"] if definitions.resources else None
     rows = lake.scan_sources(["raw", "instructions"], sources).select("row_id").collect()["row_id"]
     vectors = vectors_of(definitions.resources["lake"], encoder).read(rows.to_list()) if "vectors" in needs else None  # type: ignore[index,arg-type]
-    clusters = clusters_of(rows, lake.scan(["clustered", "kmeans"]).select("row_id", "cluster").collect()) if "clusters" in needs else None
-    view = Subset(rows, None if vectors is None else vectors[np.isfinite(vectors).all(axis=1)], clusters, _words(lake, sources, rows) if "words" in needs else None)
+    clusters = (
+        clusters_of(rows, lake.scan(["clustered", "kmeans"]).select("row_id", "cluster").collect())
+        if "clusters" in needs
+        else None
+    )
+    view = Subset(
+        rows,
+        None if vectors is None else vectors[np.isfinite(vectors).all(axis=1)],
+        clusters,
+        _words(lake, sources, rows) if "words" in needs else None,
+    )
     about = {
         "sources": list(sources),
         "rows": len(rows),
@@ -49,5 +64,14 @@ def measure(lake: Lake, definitions: dg.Definitions, sources: Sequence[str], mea
 
 
 def _words(lake: Lake, sources: Sequence[str], rows: pl.Series) -> pl.Series:
-    words = lake.scan_sources(["evidence", "text_counts"], sources).select("row_id", "response_words").unique("row_id", keep="first")
-    return rows.to_frame("row_id").lazy().join(words, on="row_id", how="left", maintain_order="left").collect()["response_words"]
+    words = (
+        lake.scan_sources(["evidence", "text_counts"], sources)
+        .select("row_id", "response_words")
+        .unique("row_id", keep="first")
+    )
+    return (
+        rows.to_frame("row_id")
+        .lazy()
+        .join(words, on="row_id", how="left", maintain_order="left")
+        .collect()["response_words"]
+    )

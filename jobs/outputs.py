@@ -19,13 +19,22 @@ def scores(lake: Lake, sources: Sequence[str], indicators: Sequence[str], pooled
     """One line for every row of every file and every indicator, in file order."""
     parts = []
     for source in sources:
-        rows = lake.scan(["raw", "instructions"], source).select("source", "position", "part", "row_id").collect().sort("position", "part", maintain_order=True)
+        rows = (
+            lake.scan(["raw", "instructions"], source)
+            .select("source", "position", "part", "row_id")
+            .collect()
+            .sort("position", "part", maintain_order=True)
+        )
         for indicator in indicators:
             key = ["scored", indicator]
             table = lake.scan(key) if indicator in pooled else lake.scan(key, source)
             values = table.select("row_id", "value", "status").unique("row_id", keep="first").collect()
             lines = rows.join(values, on="row_id", how="left", maintain_order="left")
-            parts.append(lines.with_columns(pl.col("status").fill_null("not_scored"), indicator=pl.lit(indicator)).select(SCORE_COLUMNS))
+            parts.append(
+                lines.with_columns(pl.col("status").fill_null("not_scored"), indicator=pl.lit(indicator)).select(
+                    SCORE_COLUMNS
+                )
+            )
     return pl.concat(parts)
 
 
@@ -65,7 +74,9 @@ def _records(lake: Lake, block: pl.DataFrame) -> Iterator[dict[str, Any]]:
         there = lake.scan(["raw", "instructions"], source).select("source", "position", "part", "record", "messages")
         places.append(there.join(mine, on=["position", "part"], how="semi"))
     records = pl.concat(places).collect()
-    for line in block.join(records, on=["source", "position", "part"], how="left", maintain_order="left").iter_rows(named=True):
+    for line in block.join(records, on=["source", "position", "part"], how="left", maintain_order="left").iter_rows(
+        named=True
+    ):
         record = json.loads(line["record"])
         if not isinstance(record, dict):
             record = {"messages": line["messages"], "record": record}

@@ -45,7 +45,9 @@ class RunFailed(Exception):
     """A run that did not succeed; the message says which step and why."""
 
 
-def add_sources(lake: Lake, instance: dg.DagsterInstance, sources: Mapping[str, Path], layout: str | None = None) -> None:
+def add_sources(
+    lake: Lake, instance: dg.DagsterInstance, sources: Mapping[str, Path], layout: str | None = None
+) -> None:
     """Register files as sources and make them partitions."""
     for name, path in sources.items():
         if not path.is_file():
@@ -77,10 +79,20 @@ def materialize(
 
 def run_config(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Dagster's form of a run's settings."""
-    return {"resources": {"settings": {"config": dict(settings)}}, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    return {
+        "resources": {"settings": {"config": dict(settings)}},
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+    }
 
 
-def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], partition: str | None, config: dict[str, Any], outcome: Outcome) -> None:
+def _run(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    keys: Sequence[dg.AssetKey],
+    partition: str | None,
+    config: dict[str, Any],
+    outcome: Outcome,
+) -> None:
     job = definitions.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
         run_config=config,
@@ -99,7 +111,11 @@ def _run(definitions: dg.Definitions, instance: dg.DagsterInstance, keys: Sequen
 
 
 def _materializations(events: Iterable[dg.DagsterEvent]) -> list[dg.AssetMaterialization]:
-    return [event.step_materialization_data.materialization for event in events if event.event_type_value == "ASSET_MATERIALIZATION"]
+    return [
+        event.step_materialization_data.materialization
+        for event in events
+        if event.event_type_value == "ASSET_MATERIALIZATION"
+    ]
 
 
 def _made(event: dg.AssetMaterialization, partition: str | None) -> Made:
@@ -120,7 +136,9 @@ def _failed_expectations(event: dg.DagsterEvent, partition: str | None) -> list[
     check = event.asset_check_evaluation_data
     if check.passed:
         return []
-    return [f"{check.asset_key.to_user_string()}" + (f" of {partition}" if partition else "") + f": {check.description}"]
+    return [
+        f"{check.asset_key.to_user_string()}" + (f" of {partition}" if partition else "") + f": {check.description}"
+    ]
 
 
 def _reason(event: dg.DagsterEvent) -> str:

@@ -27,7 +27,12 @@ def watching(console: Console) -> Iterator[None]:
 
 @contextmanager
 def _bars(console: Console) -> Iterator[counting.Watcher]:
-    columns = (TextColumn("{task.description:<38}"), BarColumn(bar_width=28), TextColumn("{task.fields[speed]:>18}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:<38}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.fields[speed]:>18}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bars:
         tasks: dict[int, object] = {}
 

@@ -23,7 +23,7 @@ a stretch without a word that has a letter (``1.``) is no sentence.
 less its silent endings, at least one. They mean something for English only: a method that uses them asks `language`.
 """
 
-# ruff: noqa: RUF001, RUF002  (the marks of other scripts are meant)
+
 from __future__ import annotations
 
 import re

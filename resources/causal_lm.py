@@ -66,6 +66,8 @@ class CausalLM(dg.ConfigurableResource):
 
     def identity(self) -> dict[str, Any]:
         """What the numbers depend on, for fingerprints. Loads no model and imports no torch."""
+        if models.is_fake(self.model):
+            return self._fake().identity()
         return {
             **models.identity(models.locate(self.model)),
             "kind": "causal_lm",
@@ -80,6 +82,9 @@ class CausalLM(dg.ConfigurableResource):
         ``rows`` has ``row_id`` and ``messages``, or instead of the latter ``instruction``, ``input``, ``response``.
         Each frame is complete for its rows, so that the caller can store it before asking for the next.
         """
+        if models.is_fake(self.model):
+            yield from self._fake().token_statistics(rows, on_progress)
+            return
         if self.template not in ("plain", "chat"):
             raise ValueError(f"template={self.template!r} is not known: use plain or chat.")
         conversations = [_messages(row) for row in rows.iter_rows(named=True)]
@@ -91,6 +96,11 @@ class CausalLM(dg.ConfigurableResource):
             done += len(group)
             if on_progress is not None:
                 on_progress(done, len(row_ids))
+
+    def _fake(self) -> "CausalLM":
+        from resources.fakes import FakeCausalLM  # it is built on this class
+
+        return FakeCausalLM(model=self.model, max_tokens=self.max_tokens)
 
     def _budget(self) -> int:
         return self.batch_tokens or (1024 if compute.pick_device(self.device) == "cpu" else 32768)
@@ -194,9 +204,10 @@ def chat_segments(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list
             if message["role"] != "assistant" or not message["content"].strip():
                 continue
             before, after = rendered(k, True), rendered(k + 1, False)
-            # Some templates trim what they are given.
-            content = next((c for c in (message["content"], message["content"].strip()) if after.startswith(before + c)), None)
-            if content is None or not before.startswith(so_far):
+            content = message["content"]
+            if not after.startswith(before + content):
+                content = content.strip()  # some templates trim what they are given
+            if not after.startswith(before + content) or not before.startswith(so_far):
                 return None
             segments += [(before[len(so_far) :], False), (content, True)]
             so_far = before + content

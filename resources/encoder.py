@@ -60,6 +60,8 @@ class Encoder(dg.ConfigurableResource):
 
     def identity(self) -> dict[str, Any]:
         """What the vectors depend on, for fingerprints. Loads no model and imports no torch."""
+        if models.is_fake(self.model):
+            return self._fake().identity()
         return {
             **models.identity(models.locate(self.model)),
             "kind": "encoder",
@@ -69,6 +71,8 @@ class Encoder(dg.ConfigurableResource):
 
     def dimension(self) -> int:
         """The length of a vector."""
+        if models.is_fake(self.model):
+            return self._fake().dimension()
         return int(self._loaded().get_embedding_dimension())
 
     def encode(
@@ -80,6 +84,9 @@ class Encoder(dg.ConfigurableResource):
         a killed run loses one block at most. Every index comes exactly once. The vectors are those of
         ``SentenceTransformer.encode`` up to rounding (1e-5), whatever the other texts are.
         """
+        if models.is_fake(self.model):
+            yield from self._fake().encode(texts, on_progress, block)
+            return
         lengths = np.fromiter((len(text.strip()) for text in texts), dtype=np.int64, count=len(texts))
         order = np.argsort(-lengths, kind="stable")
         for start in range(0, len(order), block):
@@ -87,6 +94,11 @@ class Encoder(dg.ConfigurableResource):
             yield self._block(texts, indices, filled=lengths[indices] > 0)
             if on_progress is not None:
                 on_progress(start + len(indices), len(order))
+
+    def _fake(self) -> "Encoder":
+        from resources.fakes import FakeEncoder  # it is built on this class
+
+        return FakeEncoder(model=self.model, max_tokens=self.max_tokens)
 
     def _block(self, texts: Sequence[str], indices: np.ndarray, filled: np.ndarray) -> EncodedBlock:
         vectors = np.full((len(indices), self.dimension()), np.nan, dtype=np.float32)

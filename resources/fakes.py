@@ -65,9 +65,10 @@ class FakeEncoder(Encoder):
             indices = order[start : start + block]
             words = [[w.lower() for w in _tokens(texts[i])] for i in indices]
             limit = self.max_tokens
+            pairs = zip(words, lengths[indices], strict=True)
             yield EncodedBlock(
                 indices=indices,
-                vectors=np.stack([self._vector(w[:limit], bool(lengths[i])) for w, i in zip(words, indices, strict=True)]),
+                vectors=np.stack([self._vector(w[:limit], length > 0) for w, length in pairs]),
                 n_tokens=np.array([len(w[:limit]) for w in words], dtype=np.int64),
                 truncated=np.array([limit is not None and len(w) > limit for w in words], dtype=np.bool_),
                 status=[OK if lengths[i] else EMPTY_TEXT for i in indices],

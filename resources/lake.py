@@ -79,7 +79,9 @@ class Table:
 def check_name(name: str) -> str:
     """The name itself, or an error that says what a name may be made of."""
     if not NAME.fullmatch(name):
-        raise LakeError(f"{name!r} cannot be a source name: use letters, digits, '.', '_' and '-' (it becomes a file name)")
+        raise LakeError(
+            f"{name!r} cannot be a source name: use letters, digits, '.', '_' and '-' (it becomes a file name)"
+        )
     return name
 
 
@@ -95,7 +97,11 @@ class Lake:
     def path(self, key: Sequence[str], partition: str | None = None) -> Path:
         """The Parquet file of an asset (of one source, where the asset is partitioned)."""
         folder = self.root.joinpath("tables", *key[:-1])
-        return folder / f"{key[-1]}.parquet" if partition is None else folder / key[-1] / f"{check_name(partition)}.parquet"
+        return (
+            folder / f"{key[-1]}.parquet"
+            if partition is None
+            else folder / key[-1] / f"{check_name(partition)}.parquet"
+        )
 
     def exists(self, key: Sequence[str], partition: str | None = None) -> bool:
         """Whether the table was ever made."""
@@ -162,7 +168,9 @@ class Lake:
         """The source of that name, or an error that says how to add it."""
         path = self.root / "sources" / f"{check_name(name)}.json"
         if not path.is_file():
-            raise LakeError(f"no source {name!r}: drop a file {name}.jsonl into {self.landing}, or name one with --source {name}=FILE")
+            raise LakeError(
+                f"no source {name!r}: drop a file {name}.jsonl into {self.landing}, or name one with --source {name}=FILE"
+            )
         return Source(**json.loads(path.read_text()))
 
     def sources(self) -> list[Source]:

@@ -53,8 +53,12 @@ class ParquetTables(dg.ConfigurableIOManager):
         if isinstance(obj, Unchanged):
             return
         if not isinstance(obj, Table):
-            raise LakeError(f"{context.asset_key.to_user_string()} returned {type(obj).__name__}; an asset hands over a Table")
-        Lake(self.home).write(context.asset_key.path, context.partition_key if context.has_asset_partitions else None, obj)
+            raise LakeError(
+                f"{context.asset_key.to_user_string()} returned {type(obj).__name__}; an asset hands over a Table"
+            )
+        Lake(self.home).write(
+            context.asset_key.path, context.partition_key if context.has_asset_partitions else None, obj
+        )
 
     def load_input(self, context: dg.InputContext) -> pl.LazyFrame:
         """The upstream table: one source's, or all sources' together with a ``source`` column."""
@@ -66,5 +70,7 @@ class ParquetTables(dg.ConfigurableIOManager):
             return lake.scan_sources(key, wanted)
         there = [source for source in wanted if lake.exists(key, source)]
         if not there:
-            raise LakeError(f"{'/'.join(key)} holds no source yet: add one with --source NAME=FILE or drop a file into {lake.landing}")
+            raise LakeError(
+                f"{'/'.join(key)} holds no source yet: add one with --source NAME=FILE or drop a file into {lake.landing}"
+            )
         return lake.scan_sources(key, there)

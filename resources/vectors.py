@@ -27,7 +27,9 @@ class VectorStore:
         table = self._table()
         if table is None:
             return set()
-        return {row_id for batch in table.search().select(["row_id"]).to_batches() for row_id in batch["row_id"].to_pylist()}
+        return {
+            row_id for batch in table.search().select(["row_id"]).to_batches() for row_id in batch["row_id"].to_pylist()
+        }
 
     def append(self, row_ids: Sequence[str], vectors: np.ndarray) -> None:
         """Store a finished block of vectors; rows that are already there stay as they are."""
@@ -50,7 +52,9 @@ class VectorStore:
         if table is None or wanted.is_empty():
             return vectors
         for batch in table.search().select(["row_id", "vector"]).to_batches(4096):
-            found = pl.DataFrame({"row_id": pl.from_arrow(batch["row_id"])}).with_row_index("at").join(wanted, on="row_id")
+            found = (
+                pl.DataFrame({"row_id": pl.from_arrow(batch["row_id"])}).with_row_index("at").join(wanted, on="row_id")
+            )
             if found.height:
                 column = batch["vector"]
                 block = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), dimension)
@@ -71,4 +75,8 @@ class VectorStore:
 
     def _table(self) -> Any:
         database = self._database()
-        return database.open_table(self.table_name) if self.table_name in database.list_tables(limit=100_000).tables else None
+        return (
+            database.open_table(self.table_name)
+            if self.table_name in database.list_tables(limit=100_000).tables
+            else None
+        )

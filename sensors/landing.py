@@ -63,16 +63,24 @@ def look(folder: Path, cursor: Cursor) -> tuple[list[Landed], list[str], Cursor]
     problems: list[str] = []
     sizes: dict[str, int] = {}
     taken: dict[str, Path] = {}
-    files = sorted(p for p in folder.glob("*") if p.is_file() and not p.name.startswith((".", "~"))) if folder.is_dir() else []
+    files = (
+        sorted(p for p in folder.glob("*") if p.is_file() and not p.name.startswith((".", "~")))
+        if folder.is_dir()
+        else []
+    )
     for path in files:
         name, size = source_name(path), path.stat().st_size
         sizes[path.name] = size
         if not path.name.removesuffix(".gz").endswith(EXTENSIONS):
             problems.append(f"{path.name}: not a kind of file that can be read ({', '.join(EXTENSIONS)})")
         elif not NAME.fullmatch(name):
-            problems.append(f"{path.name}: {name!r} cannot be a source name; rename the file to letters, digits, '.', '_' and '-'")
+            problems.append(
+                f"{path.name}: {name!r} cannot be a source name; rename the file to letters, digits, '.', '_' and '-'"
+            )
         elif name in taken:
-            problems.append(f"{path.name}: {taken[name].name} already names the source {name!r}; rename or remove one of them")
+            problems.append(
+                f"{path.name}: {taken[name].name} already names the source {name!r}; rename or remove one of them"
+            )
         elif cursor.sizes.get(path.name) == size:
             taken[name] = path
             content = readers.content_hash(path)
@@ -124,7 +132,9 @@ def build_sensor(lane: Iterable[dg.AssetKey], interval: int = 30) -> dg.SensorDe
     return landing
 
 
-def wanted_keys(lane: Sequence[dg.AssetKey], expensive: set[dg.AssetKey], in_use: set[dg.AssetKey]) -> list[dg.AssetKey]:
+def wanted_keys(
+    lane: Sequence[dg.AssetKey], expensive: set[dg.AssetKey], in_use: set[dg.AssetKey]
+) -> list[dg.AssetKey]:
     """The lane without expensive passes that nobody uses, and without what can only be read off them."""
     return [key for key in lane if key not in _behind(expensive - in_use)]
 

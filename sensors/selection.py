@@ -14,12 +14,19 @@ from resources.fingerprint import fingerprint
 from resources.lake import Lake, Manifest
 from resources.tables import LakeResource
 
-ACTIVE = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+ACTIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
 
 
 def behind(manifest: Manifest | None, now: Mapping[str, str]) -> bool:
     """Whether a subset was made of other versions than there are now."""
-    return manifest is not None and any(now.get(name) != version for name, version in manifest.inputs.items() if name in now)
+    return manifest is not None and any(
+        now.get(name) != version for name, version in manifest.inputs.items() if name in now
+    )
 
 
 def versions_now(lake: Lake, manifest: Manifest) -> dict[str, str]:
@@ -55,7 +62,16 @@ def build_sensor(recipes: Sequence[str], downstream: Sequence[dg.AssetKey], inte
         before = json.loads(context.cursor or "{}")
         # The conditions get the first word: only what is still behind at the next look is asked for here.
         ripe = sorted(name for name, state in stale.items() if before.get(name) == state)
-        requests = [dg.RunRequest(run_key=f"{fingerprint([stale[name] for name in ripe])}", asset_selection=wanted(lake.lake, ripe, downstream))] if ripe else []
+        requests = (
+            [
+                dg.RunRequest(
+                    run_key=f"{fingerprint([stale[name] for name in ripe])}",
+                    asset_selection=wanted(lake.lake, ripe, downstream),
+                )
+            ]
+            if ripe
+            else []
+        )
         return dg.SensorResult(run_requests=requests, cursor=json.dumps(stale, sort_keys=True))
 
     return selection
@@ -64,4 +80,8 @@ def build_sensor(recipes: Sequence[str], downstream: Sequence[dg.AssetKey], inte
 def wanted(lake: Lake, recipes: Sequence[str], downstream: Sequence[dg.AssetKey]) -> list[dg.AssetKey]:
     """The subsets that are behind, their cards, and whatever across sources was made before: all that is already in use."""
     ours = {("selected", name) for name in recipes} | {("evaluated", name) for name in recipes}
-    return [key for key in downstream if lake.exists(key.path) and (key.path[0] not in ("selected", "evaluated") or tuple(key.path) in ours)]
+    return [
+        key
+        for key in downstream
+        if lake.exists(key.path) and (key.path[0] not in ("selected", "evaluated") or tuple(key.path) in ours)
+    ]

@@ -10,7 +10,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("methods", "resources", "assets", "sensors", "jobs")
 """From the ground up: a room may know the rooms before it, and itself."""
-HEAVY = ("torch", "transformers", "sentence_transformers", "sklearn", "scipy", "lancedb", "great_expectations", "pandas", "pyarrow", "altair")
+HEAVY = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "sklearn",
+    "scipy",
+    "lancedb",
+    "great_expectations",
+    "pandas",
+    "pyarrow",
+    "altair",
+)
 
 
 def modules(room: str) -> list[Path]:
@@ -30,23 +41,38 @@ def imports(path: Path) -> list[str]:
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_room_knows_a_room_above_it(room: str) -> None:
     above = set(ROOMS[ROOMS.index(room) + 1 :])
-    wrong = [(str(path.relative_to(ROOT)), name) for path in modules(room) for name in imports(path) if name.split(".")[0] in above]
+    wrong = [
+        (str(path.relative_to(ROOT)), name)
+        for path in modules(room)
+        for name in imports(path)
+        if name.split(".")[0] in above
+    ]
     assert not wrong
 
 
 def test_science_knows_no_dagster() -> None:
-    assert not [str(path) for path in modules("methods") if any(name.split(".")[0] == "dagster" for name in imports(path))]
+    assert not [
+        str(path) for path in modules("methods") if any(name.split(".")[0] == "dagster" for name in imports(path))
+    ]
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_module_says_what_belongs_in_it(room: str) -> None:
-    silent = [str(path.relative_to(ROOT)) for path in modules(room) if len(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") < 40]
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in modules(room)
+        if len(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") < 40
+    ]
     assert not silent
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_file_holds_one_idea(room: str) -> None:
-    assert not {str(path.relative_to(ROOT)): n for path in modules(room) if (n := len(path.read_text(encoding="utf-8").splitlines())) > 450}
+    assert not {
+        str(path.relative_to(ROOT)): n
+        for path in modules(room)
+        if (n := len(path.read_text(encoding="utf-8").splitlines())) > 450
+    }
 
 
 def test_dagster_modules_keep_their_annotations() -> None:
@@ -66,7 +92,14 @@ def test_loading_the_definitions_is_quick_and_imports_nothing_heavy(tmp_path: Pa
         "print(time.process_time() - start)\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"SLUICE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"SLUICE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     seconds, heavy = run.stdout.splitlines()[-2:]
     assert heavy == "[]"

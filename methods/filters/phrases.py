@@ -40,7 +40,7 @@ REFUSAL = (
     r"(?:can ?not|can't|not (?:possible|able|feasible|supported|something)|unable|impossible|beyond|unreliab)",
     r"^(?:sorry,? )?(?:i'm not|i am not) (?:able|allowed|permitted|programmed) to (?:assist|help|provide|comply|answer|fulfil)",
     # Without an apology only the words of a model count, since people say that they cannot, too.
-    rf"^(?:i|we) (?:can ?not|can't|am unable to|am not able to|will not|won't) (?:assist (?:you )?with|help (?:you )?with (?:that"
+    r"^(?:i|we) (?:can ?not|can't|am unable to|am not able to|will not|won't) (?:assist (?:you )?with|help (?:you )?with (?:that"
     r"|this)|fulfil|comply with|provide (?:you |any |a |an |the |ways|information|instructions|advice|assistance|medical"
     r"|legal|past|real)|answer (?:this|that|the|your)|engage in|respond to (?:this|that|your))",
     # "As an AI language model, I ..."; a shorter name needs a "not" after it.

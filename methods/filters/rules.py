@@ -131,7 +131,9 @@ def _mismatch(_: FilterConfig) -> pl.Expr:
     other = foreign("instruction_language") & (no_input | foreign("input_language"))
     quoted = (pl.col("instruction_language").is_in(["zh", "ja", "ko"])
               & pl.col("instruction").str.contains(r"[A-Za-z]{2,}[ ,]+[A-Za-z]{2,}[ ,]+[A-Za-z]{2,}"))  # fmt: skip
-    return other & ~quoted & (~pl.col("spaced") | looks_like_prose())
+    # Names of plants and animals make Latin of any text, and lists or code make a language less sure than it looks.
+    sure = ~pl.col("spaced") | looks_like_prose() | (pl.col("language_sure") >= 0.97)
+    return other & ~quoted & sure & (pl.col("language") != "la")
 
 
 def _repetition(config: FilterConfig) -> pl.Expr:
@@ -194,7 +196,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "too_short", "Too short",
         "The response says nothing. By default only one without any word, symbol or sign is meant.",
-        lambda c: spoken_words() < c.least_words,
+        lambda c: (pl.col("body") != "") & (spoken_words() < c.least_words),
         lambda c: pl.format("response has {} words (at least {})", spoken_words(), pl.lit(c.least_words)),
         ("least_words",), gate=lambda c: pl.col("n_words") < c.least_words,
     ),

@@ -53,7 +53,14 @@ class Ingredients:
     """Cluster labels of these rows, in their order; -1 where there is none."""
 
 
-def choose(recipe: Recipe, selector: Selector, indicators: Mapping[str, Indicator], data: Ingredients, budget: str | None = None, seed: int | None = None) -> pl.DataFrame:
+def choose(
+    recipe: Recipe,
+    selector: Selector,
+    indicators: Mapping[str, Indicator],
+    data: Ingredients,
+    budget: str | None = None,
+    seed: int | None = None,
+) -> pl.DataFrame:
     """The ledger of one selection, in pool order. ``budget`` and ``seed`` replace the recipe's own."""
     ledger = _Ledger(data.rows)
     pool = data.rows.unique("row_id", keep="first", maintain_order=True)
@@ -70,10 +77,18 @@ def choose(recipe: Recipe, selector: Selector, indicators: Mapping[str, Indicato
         clusters=data.clusters(left["row_id"]) if "clusters" in selector.needs else None,
     )
     if "score" in selector.needs and candidates.score is None:
-        raise ValueError(f"recipe {recipe.name}: selector {selector.id} needs a score; add `score: {{indicators: ...}}`")
-    chosen = selector.select(candidates, min(wanted, len(candidates)), recipe.seed if seed is None else seed, **recipe.params)
+        raise ValueError(
+            f"recipe {recipe.name}: selector {selector.id} needs a score; add `score: {{indicators: ...}}`"
+        )
+    chosen = selector.select(
+        candidates, min(wanted, len(candidates)), recipe.seed if seed is None else seed, **recipe.params
+    )
     ids = left["row_id"]
-    nearest = [ids[int(i)] if i >= 0 else None for i in chosen.nearest] if chosen.nearest is not None else [None] * len(chosen.order)
+    nearest = (
+        [ids[int(i)] if i >= 0 else None for i in chosen.nearest]
+        if chosen.nearest is not None
+        else [None] * len(chosen.order)
+    )
     ledger.select(ids.gather(chosen.order), chosen.gain, chosen.reason, nearest)
     ledger.pass_over({ids[int(i)]: why for i, why in chosen.refused.items()})
     return ledger.frame(left.select("row_id", "score") if "score" in left.columns else None)
@@ -83,7 +98,9 @@ def _wide(pool: pl.DataFrame, values: Mapping[str, pl.DataFrame]) -> pl.DataFram
     """One line a row, a value and a status column for each indicator; a row without a line has no value."""
     table = pool.select("row_id")
     for name, frame in values.items():
-        named = frame.select("row_id", pl.col("value").alias(name), pl.col("status").alias(f"{name} status")).unique("row_id", keep="first")
+        named = frame.select("row_id", pl.col("value").alias(name), pl.col("status").alias(f"{name} status")).unique(
+            "row_id", keep="first"
+        )
         table = table.join(named, on="row_id", how="left", maintain_order="left")
         table = table.with_columns(pl.col(f"{name} status").fill_null("not_scored"))
     return table
@@ -111,7 +128,10 @@ def _scored(recipe: Recipe, indicators: Mapping[str, Indicator], table: pl.DataF
     scores = aggregate(
         table.select("row_id", *names),
         weights=dict(recipe.score.indicators),
-        directions={name: recipe.score.directions.get(name, _direction(indicators[name], recipe.score.targets)) for name in names},
+        directions={
+            name: recipe.score.directions.get(name, _direction(indicators[name], recipe.score.targets))
+            for name in names
+        },
         targets=recipe.score.targets,
         normalise=recipe.score.normalise,
         mode=recipe.score.mode,
@@ -143,7 +163,9 @@ def _without_twins(recipe: Recipe, table: pl.DataFrame, pairs: pl.DataFrame, led
     return table.join(gone, on="row_id", how="anti", maintain_order="left")
 
 
-def _with_vectors(selector: Selector, table: pl.DataFrame, data: Ingredients, ledger: _Ledger) -> tuple[pl.DataFrame, np.ndarray | None]:
+def _with_vectors(
+    selector: Selector, table: pl.DataFrame, data: Ingredients, ledger: _Ledger
+) -> tuple[pl.DataFrame, np.ndarray | None]:
     """Vectors where the selector reads them; rows without one go."""
     if "vectors" not in selector.needs:
         return table, None
@@ -166,7 +188,13 @@ class _Ledger:
 
     def select(self, ids: pl.Series, gain: np.ndarray, reasons: list[str], nearest: list[str | None]) -> None:
         for rank, (row_id, g, reason, near) in enumerate(zip(ids, gain, reasons, nearest, strict=True), start=1):
-            self.decisions[row_id] = {"decision": "selected", "rank": rank, "gain": float(g) if np.isfinite(g) else None, "reason": reason, "nearest": near}
+            self.decisions[row_id] = {
+                "decision": "selected",
+                "rank": rank,
+                "gain": float(g) if np.isfinite(g) else None,
+                "reason": reason,
+                "nearest": near,
+            }
 
     def pass_over(self, refused: Mapping[str, str]) -> None:
         for row_id, reason in refused.items():
@@ -177,16 +205,29 @@ class _Ledger:
             [{"row_id": row_id, **line} for row_id, line in self.decisions.items()],
             schema={k: v for k, v in LEDGER_SCHEMA.items() if k not in {"source", "position", "part", "score"}},
         )
-        lines = self.rows.select("row_id", "source", "position", "part").join(decided, on="row_id", how="left", maintain_order="left")
-        lines = lines.join(scores, on="row_id", how="left", maintain_order="left") if scores is not None else lines.with_columns(score=pl.lit(None, pl.Float64))
-        lines = lines.with_columns(pl.col("decision").fill_null("not_chosen"), pl.col("reason").fill_null("not among the best within the budget"))
+        lines = self.rows.select("row_id", "source", "position", "part").join(
+            decided, on="row_id", how="left", maintain_order="left"
+        )
+        lines = (
+            lines.join(scores, on="row_id", how="left", maintain_order="left")
+            if scores is not None
+            else lines.with_columns(score=pl.lit(None, pl.Float64))
+        )
+        lines = lines.with_columns(
+            pl.col("decision").fill_null("not_chosen"),
+            pl.col("reason").fill_null("not among the best within the budget"),
+        )
         return _copies(lines).select(LEDGER_SCHEMA.keys())
 
 
 def _copies(lines: pl.DataFrame) -> pl.DataFrame:
     """The first place of a content carries the decision; its other places are dropped as copies of it."""
     copy = ~pl.col("row_id").is_first_distinct()
-    place = pl.format("the same content stands in {} at position {}", pl.first("source").over("row_id"), pl.first("position").over("row_id"))
+    place = pl.format(
+        "the same content stands in {} at position {}",
+        pl.first("source").over("row_id"),
+        pl.first("position").over("row_id"),
+    )
     empty = [pl.when(copy).then(None).otherwise(pl.col(name)).alias(name) for name in ("rank", "gain", "nearest")]
     return lines.with_columns(
         *empty,

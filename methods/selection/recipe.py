@@ -141,7 +141,9 @@ def load_folder(folder: Path) -> tuple[Recipe, ...]:
         except yaml.YAMLError as error:
             raise RecipeError(f"{path}: not valid YAML: {error}") from error
         if not re.fullmatch(r"[a-z][a-z0-9_]*", path.stem):
-            raise RecipeError(f"{path}: a recipe's file is named in lower-case letters, digits and _ (it becomes an asset)")
+            raise RecipeError(
+                f"{path}: a recipe's file is named in lower-case letters, digits and _ (it becomes an asset)"
+            )
         recipes.append(parse(path.stem, data, str(path)))
     return tuple(recipes)
 
@@ -150,7 +152,9 @@ def _score(data: Any, where: str) -> Score:
     data = _mapping(data, f"{where}: score")
     known = {f.name for f in fields(Score)}
     if unknown := sorted(set(data) - known):
-        raise RecipeError(f"{where}: score has unknown field {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        raise RecipeError(
+            f"{where}: score has unknown field {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+        )
     indicators = data.get("indicators")
     if isinstance(indicators, list):
         indicators = dict.fromkeys(indicators, 1.0)
@@ -163,7 +167,14 @@ def _score(data: Any, where: str) -> Score:
     if wrong := {k: v for k, v in directions.items() if v not in ("higher", "lower") or k not in indicators}:
         raise RecipeError(f"{where}: score.directions has {wrong}; give an indicator of this score and higher or lower")
     targets = _mapping(data.get("targets"), f"{where}: score.targets")
-    return Score(**{**data, "directions": directions, "targets": targets, "indicators": {str(k): float(v) for k, v in indicators.items()}})
+    return Score(
+        **{
+            **data,
+            "directions": directions,
+            "targets": targets,
+            "indicators": {str(k): float(v) for k, v in indicators.items()},
+        }
+    )
 
 
 def _duplicates(value: Any, where: str) -> float | None:

@@ -49,7 +49,9 @@ def _matrix(signatures: pl.Series) -> np.ndarray:
 
 
 def _pairs(ids: pl.Series, a: np.ndarray, b: np.ndarray, similarity: np.ndarray, kind: str) -> pl.DataFrame:
-    frame = pl.DataFrame({"a": ids.gather(a), "b": ids.gather(b), "similarity": similarity}, schema_overrides={"similarity": pl.Float64})
+    frame = pl.DataFrame(
+        {"a": ids.gather(a), "b": ids.gather(b), "similarity": similarity}, schema_overrides={"similarity": pl.Float64}
+    )
     return frame.with_columns(kind=pl.lit(kind)).cast(PAIRS_SCHEMA)  # type: ignore[arg-type]
 
 
@@ -59,12 +61,20 @@ def resolve(preferred: pl.Series, pairs: pl.DataFrame, threshold: float) -> pl.D
     ``preferred`` are unique row ids, those to keep rather first. A row goes only for a twin that stays: no chains.
     """
     number = preferred.to_frame("row_id").with_row_index("n").with_columns(pl.col("n").cast(pl.Int64))
-    ends = pairs.join(number.rename({"row_id": "a", "n": "na"}), on="a", how="left").join(number.rename({"row_id": "b", "n": "nb"}), on="b", how="left")
+    ends = pairs.join(number.rename({"row_id": "a", "n": "na"}), on="a", how="left").join(
+        number.rename({"row_id": "b", "n": "nb"}), on="b", how="left"
+    )
     classes = _classes(ends.filter(pl.col("kind") == SAME_TEXT), len(preferred))
     near = _between_classes(ends)
-    near = near.filter(pl.col("na").is_not_null() & pl.col("nb").is_not_null()).select(a="na", b="nb", similarity="similarity")
+    near = near.filter(pl.col("na").is_not_null() & pl.col("nb").is_not_null()).select(
+        a="na", b="nb", similarity="similarity"
+    )
     gone = resolution.resolve(np.arange(len(preferred)), near, threshold, classes)
-    named = {"row_id": preferred.gather(gone["row"]), "twin": preferred.gather(gone["twin"]), "similarity": gone["similarity"]}
+    named = {
+        "row_id": preferred.gather(gone["row"]),
+        "twin": preferred.gather(gone["twin"]),
+        "similarity": gone["similarity"],
+    }
     return pl.DataFrame(named).cast(RESOLVED_SCHEMA)  # type: ignore[arg-type]
 
 
@@ -79,8 +89,16 @@ def _classes(same: pl.DataFrame, n: int) -> np.ndarray:
 
 def _between_classes(ends: pl.DataFrame) -> pl.DataFrame:
     """Near pairs, with a row that stands for a text but is not at hand replaced by one of the same text that is."""
-    stand_in = ends.filter((pl.col("kind") == SAME_TEXT) & pl.col("nb").is_not_null()).group_by("a").agg(pl.col("nb").min().alias("other"))
+    stand_in = (
+        ends.filter((pl.col("kind") == SAME_TEXT) & pl.col("nb").is_not_null())
+        .group_by("a")
+        .agg(pl.col("nb").min().alias("other"))
+    )
     near = ends.filter(pl.col("kind") == NEAR)
     for side in ("a", "b"):
-        near = near.join(stand_in.rename({"a": side}), on=side, how="left").with_columns(pl.coalesce(f"n{side}", "other").alias(f"n{side}")).drop("other")
+        near = (
+            near.join(stand_in.rename({"a": side}), on=side, how="left")
+            .with_columns(pl.coalesce(f"n{side}", "other").alias(f"n{side}"))
+            .drop("other")
+        )
     return near

@@ -1,6 +1,6 @@
 """The tokenizer and counter: hand-counted texts, the two patterns against each other, and what a block promises."""
 
-# ruff: noqa: RUF001  (the marks of other scripts are meant)
+
 import polars as pl
 import pytest
 from hypothesis import given, settings

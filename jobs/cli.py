@@ -219,7 +219,7 @@ def run(
     )
     rows = _friendly(lambda: outputs.write_subset(lake, recipe, out)) if out else 0
     if report:
-        from jobs import reporting
+        from jobs.report import gather as reporting
 
         _friendly(lambda: reporting.write(lake, definitions, [recipe], report))
     for renderable in tables.run(lake, recipe, outcome):

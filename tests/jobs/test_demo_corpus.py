@@ -12,10 +12,10 @@ from time import strptime
 
 import pytest
 
-from jobs import make_demo_corpus as demo
-from jobs.demo_defects import KINDS, Row, jaccard, shingles
-from jobs.demo_numbers import clock, dates, number_bases, primes
-from jobs.demo_words import caesar
+from jobs.demo import make_corpus as demo
+from jobs.demo.defects import KINDS, Row, jaccard, shingles
+from jobs.demo.numbers import clock, dates, number_bases, primes
+from jobs.demo.words import caesar
 
 CORPUS = demo.build()
 SOUND = [row for rows in CORPUS.rows.values() for row in rows if not row.kind]
@@ -40,7 +40,7 @@ def _shipped(source: str) -> list[str]:
 @pytest.mark.parametrize("name", [*demo.FILES.values(), "planted.jsonl"])
 def test_the_shipped_files_are_what_the_generator_makes(name: str) -> None:
     shipped = (demo.HERE / name).read_bytes().decode()
-    assert shipped == demo.files(demo.build())[name], "run: python -m jobs.make_demo_corpus"
+    assert shipped == demo.files(demo.build())[name], "run: python -m jobs.demo.make_corpus"
 
 
 def test_another_seed_makes_another_corpus() -> None:

@@ -14,8 +14,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from jobs import report, report_plots
-from jobs.report import PlantedKind, RecipeResult, ReportData, ReportError, render_report
+from jobs.report import plots as report_plots
+from jobs.report import render as report
+from jobs.report.data import PlantedKind, RecipeResult, ReportData, ReportError
+from jobs.report.render import render_report
 
 HOSTILE = (
     """<script>alert("x")</script><img src=x onerror='alert(1)'><a href="javascript:alert(2)">&amp;</a></td>-->\u2028"""

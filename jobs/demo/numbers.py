@@ -2,7 +2,7 @@
 
 Each family is a function that takes a `random.Random` and returns a prompt and an answer; the answer is computed, so
 it is right by construction. Several wordings a family keep the rows from being near-duplicates of each other.
-Questions about words, lists and code stand in `demo_words`; hand-written rows stand in `demo_corpus/seeds`.
+Questions about words, lists and code stand in `words`; hand-written rows stand in `corpus/seeds`.
 """
 
 from __future__ import annotations

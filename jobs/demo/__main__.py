@@ -12,12 +12,13 @@ import dagster as dg
 import polars as pl
 from rich.console import Console
 
-from jobs import definitions, outputs, reporting, runs, tables, watching
+from jobs import definitions, outputs, runs, tables, watching
 from jobs import home as homes
-from jobs.report_data import PlantedKind
+from jobs.report import gather as reporting
+from jobs.report.data import PlantedKind
 from resources.lake import Lake
 
-CORPUS = Path(__file__).parent / "demo_corpus"
+CORPUS = Path(__file__).parent / "corpus"
 FIRST = {"handbook": "handbook.jsonl", "dialogues": "dialogues.json"}
 LATER = {"late_arrivals": "late_arrivals.jsonl"}
 RECIPES = ("lm_quality_diverse", "quality_diverse", "ifd_top", "k_center", "longest", "random")

@@ -1,7 +1,7 @@
 """Writes the report: one HTML file that tells a reader what was chosen, what was dropped, and why.
 
 Here belongs the way from `ReportData` to the page: which tables and pictures there are and how much of each is shown.
-The page's text stands in `report_page/report.html.j2`, its looks in `report.css`, and what little it does by itself in
+The page's text stands in `page/report.html.j2`, its looks in `report.css`, and what little it does by itself in
 `report.js`. The file loads nothing from anywhere: pictures are drawn by Vega, which is inlined once, and a content
 security policy forbids scripts other than these two, so that text from the data can never run.
 """
@@ -19,12 +19,12 @@ from typing import Any
 
 import polars as pl
 
-from jobs import report_plots as plots
-from jobs.report_data import PlantedKind, RecipeResult, ReportData, ReportError
+from jobs.report import plots
+from jobs.report.data import PlantedKind, RecipeResult, ReportData, ReportError
 
 __all__ = ["PlantedKind", "RecipeResult", "ReportData", "ReportError", "render_report"]
 
-PAGE = Path(__file__).resolve().parent / "report_page"
+PAGE = Path(__file__).resolve().parent / "page"
 FIRST_ROWS = 25
 TABLE_ROWS = 100
 TEXT_CHARS = 2000

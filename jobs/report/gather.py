@@ -1,6 +1,6 @@
 """The report of a selection, filled from the lake.
 
-Here belongs gathering what `report` lays out: every number is read from a table or its manifest, none is computed for the report
+Here belongs gathering what `render` lays out: every number is read from a table or its manifest, none is computed for the report
 alone but the two axes of the map.
 """
 
@@ -19,8 +19,8 @@ import polars as pl
 
 from assets.embedded import vectors_of
 from assets.selected import texts_of
-from jobs.report import render_report
-from jobs.report_data import FILTERS_SCHEMA, MIX_SCHEMA, PlantedKind, RecipeResult, ReportData
+from jobs.report.data import FILTERS_SCHEMA, MIX_SCHEMA, PlantedKind, RecipeResult, ReportData
+from jobs.report.render import render_report
 from jobs.tables import drops
 from methods import catalog
 from resources.lake import Lake, Manifest

@@ -1,14 +1,14 @@
 """Computed questions about words, lists, tables and code: sorting, counting, small Python snippets, ciphers.
 
-The families here have the shape that `demo_numbers` describes: a `random.Random` in, a prompt and its computed answer
-out. Questions about numbers stand there; hand-written rows stand in `demo_corpus/seeds`.
+The families here have the shape that `numbers` describes: a `random.Random` in, a prompt and its computed answer
+out. Questions about numbers stand there; hand-written rows stand in `corpus/seeds`.
 """
 
 from __future__ import annotations
 
 from random import Random
 
-from jobs.demo_numbers import NAMES, Family, Pair
+from jobs.demo.numbers import NAMES, Family, Pair
 
 # fmt: off
 WORDS = (

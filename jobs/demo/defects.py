@@ -1,7 +1,7 @@
 """One row of the demo corpus, and the ways to damage it: the defects that the demo plants.
 
 Here belong the `Row` that the generator moves about and one function for each defect, from a sound row to a damaged
-one. Which rows are damaged, and where they end up, is decided in `make_demo_corpus`.
+one. Which rows are damaged, and where they end up, is decided in `make_corpus`.
 """
 
 from __future__ import annotations

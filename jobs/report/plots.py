@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from jobs.report_data import STEPS, PlantedKind, Values
+from jobs.report.data import STEPS, PlantedKind, Values
 
 Spec = dict[str, Any]
 COLOURS = {

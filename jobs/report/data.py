@@ -2,7 +2,7 @@
 
 Here belongs the shape of everything that the HTML report shows (`ReportData` and its parts), and the checks that its
 numbers fit together: a report that does not add up is refused before it is written. Where the numbers come from is the
-business of the caller; how they look stands in `report`, `report_plots` and the files of `report_page`.
+business of the caller; how they look stands in `render`, `plots` and the folder `page`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Writes the demo corpus: sound rows, planted defects, and the list of what was planted where.
 
-Run ``python -m jobs.make_demo_corpus``. Everything follows from the hand-written texts in ``demo_corpus/seeds`` and
-``demo_corpus/targets``, the computed questions of `demo_numbers` and `demo_words`, and one seed number, so that the
+Run ``python -m jobs.demo.make_corpus``. Everything follows from the hand-written texts in ``corpus/seeds`` and
+``corpus/targets``, the computed questions of `numbers` and `words`, and one seed number, so that the
 shipped files can be made again byte by byte (a test does). Here belongs how rows are drawn, mixed and written; how a
-row is damaged stands in `demo_defects`. What happens to the corpus afterwards is the business of the pipeline.
+row is damaged stands in `defects`. What happens to the corpus afterwards is the business of the pipeline.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
-from jobs.demo_defects import Row, answered, jaccard, malformed, mismatched, near, salad, shingles, truncated
-from jobs.demo_numbers import FAMILIES as NUMBER_FAMILIES
-from jobs.demo_words import FAMILIES as WORD_FAMILIES
+from jobs.demo.defects import Row, answered, jaccard, malformed, mismatched, near, salad, shingles, truncated
+from jobs.demo.numbers import FAMILIES as NUMBER_FAMILIES
+from jobs.demo.words import FAMILIES as WORD_FAMILIES
 
-HERE = Path(__file__).resolve().parent / "demo_corpus"
+HERE = Path(__file__).resolve().parent / "corpus"
 SEED = 20240805
 FILES = {"handbook": "handbook.jsonl", "dialogues": "dialogues.json", "late_arrivals": "late_arrivals.jsonl"}
 FAMILIES = NUMBER_FAMILIES + WORD_FAMILIES

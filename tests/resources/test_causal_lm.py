@@ -1,0 +1,378 @@
+"""Token statistics against a plain forward pass with all scores, one row at a time; masks, cuts, templates, statuses."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resources import causal_lm, models, token_pass
+from resources.causal_lm import CausalLM, plain_segments
+from resources.token_pass import TOKEN_STATISTICS_SCHEMA, plan_row
+
+CHAT = (
+    "{% for m in messages %}<|s|>{{ m['role'] }}\n{{ m['content'] | trim }}<|e|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|s|>assistant\n{% endif %}"
+)
+LISTS = ("logp_conditional", "logp_alone", "entropy", "sum_p2", "top1", "top2")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer Llama with a byte-level tokenizer that has a few merges."""
+    import torch
+    from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+    from tokenizers.models import BPE
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    rust = Tokenizer(BPE())
+    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    rust.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=["<|s|>", "<|e|>"])
+    rust.train_from_iterator(["### Instruction:\nthe cat sat\n\n### Response:\nthe dog ran\n\n"] * 4, trainer)
+    folder = tmp_path_factory.mktemp("lm")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=rust, bos_token="<|s|>", eos_token="<|e|>", pad_token="<|e|>")
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.3,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def lm(folder: Path, **fields: Any) -> CausalLM:
+    return CausalLM(**{"model": str(folder), "device": "cpu", "dtype": "float32", **fields})
+
+
+def rows_of(*conversations: list[tuple[str, str]]) -> pl.DataFrame:
+    messages = [[{"role": role, "content": content} for role, content in c] for c in conversations]
+    return pl.DataFrame({"row_id": [f"r{i}" for i in range(len(messages))], "messages": messages})
+
+
+def table(model: CausalLM, rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """All lines by row id; every row must come exactly once, in the promised shape."""
+    frames = list(model.token_statistics(rows))
+    for frame in frames:
+        assert frame.schema == TOKEN_STATISTICS_SCHEMA
+    lines = pl.concat(frames).to_dicts()
+    assert sorted(line["row_id"] for line in lines) == sorted(rows["row_id"].to_list())
+    return {line["row_id"]: line for line in lines}
+
+
+class Plain:
+    """The oracle: one sequence, all scores over the vocabulary, textbook formulas in float64."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+
+    def ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def __call__(self, pieces: list[tuple[str, bool]], limit: int = 10**6) -> dict[str, list[float]]:
+        import torch
+
+        tokens: list[int] = []
+        scored: list[int] = []
+        for text, is_scored in pieces:
+            ids = self.ids(text)
+            if is_scored:
+                scored += range(len(tokens), len(tokens) + len(ids))
+            tokens += ids
+        with torch.no_grad():
+            logits = self.model(torch.tensor([tokens[:limit]])).logits[0].double()
+        p = logits.softmax(-1).numpy()
+        scored = [j for j in scored if j < limit]
+        before = np.array([p[j - 1] for j in scored])
+        label = np.array([p[j - 1, tokens[j]] for j in scored])
+        ordered = np.sort(before, axis=1)
+        return {
+            "logp": np.log(label).tolist(),
+            "entropy": (-(before * np.log(before)).sum(1)).tolist(),
+            "sum_p2": (before**2).sum(1).tolist(),
+            "top1": ordered[:, -1].tolist(),
+            "top2": ordered[:, -2].tolist(),
+            "hit": [int(before[k].argmax()) == tokens[j] for k, j in enumerate(scored)],
+        }
+
+
+@pytest.fixture(scope="module")
+def oracle(tiny: Path) -> Plain:
+    return Plain(tiny)
+
+
+def assert_line(line: dict[str, Any], conditional: dict[str, list[float]], alone: list[float]) -> None:
+    for name in ("entropy", "sum_p2", "top1", "top2"):
+        np.testing.assert_allclose(line[name], conditional[name], atol=1e-4, err_msg=name)
+    np.testing.assert_allclose(line["logp_conditional"], conditional["logp"], atol=1e-4)
+    np.testing.assert_allclose(line["logp_alone"], alone, atol=1e-4)
+    assert line["hit"] == conditional["hit"]
+    assert line["n_response_tokens"] == len(conditional["logp"])
+
+
+SINGLE = [
+    [("user", "the cat sat"), ("assistant", "the dog ran")],
+    [("user", "Где?"), ("assistant", "в Москве 三四五 🦜")],
+    [("system", "be brief"), ("user", "the cat"), ("assistant", "x")],
+    [("user", ""), ("assistant", "\nran away " * 12)],
+]
+
+
+def test_every_number_is_that_of_a_plain_pass(tiny: Path, oracle: Plain) -> None:
+    found = table(lm(tiny), rows_of(*SINGLE))
+    for i, conversation in enumerate(SINGLE):
+        user, answer = conversation[-2][1], conversation[-1][1]
+        system = f"{conversation[0][1]}\n\n" if len(conversation) == 3 else ""
+        prompt = f"{system}### Instruction:\n{user}\n\n### Response:\n"
+        line = found[f"r{i}"]
+        assert line["status"] == "ok" and line["truncated"] is False
+        assert line["n_prompt_tokens"] == len(oracle.ids(prompt))
+        alone = oracle([("### Response:\n", False), (answer, True)])["logp"]
+        assert_line(line, oracle([(prompt, False), (answer, True)]), alone)
+
+
+def test_every_turn_is_scored_with_its_history_and_alone(tiny: Path, oracle: Plain) -> None:
+    talk = [
+        ("user", "the cat"),
+        ("assistant", "sat"),
+        ("tool_call", "run()"),
+        ("tool", "ran"),
+        ("assistant", "the dog ran"),
+        ("user", "the dog"),
+        ("assistant", "the the"),
+        ("user", "left open"),
+    ]
+    line = table(lm(tiny), rows_of(talk))["r0"]
+    pieces = [
+        ("### Instruction:\nthe cat\n\n### Response:\n", False),
+        ("sat", True),
+        ("\n\n### Call:\nrun()\n\n### Result:\nran\n\n### Response:\n", False),
+        ("the dog ran", True),
+        ("\n\n### Instruction:\nthe dog\n\n### Response:\n", False),
+        ("the the", True),
+    ]
+    turns = [text for text, scored in pieces if scored]
+    alone = [v for turn in turns for v in oracle([("### Response:\n", False), (turn, True)])["logp"]]
+    assert_line(line, oracle(pieces), alone)
+    assert line["n_response_tokens"] == sum(len(oracle.ids(turn)) for turn in turns)
+
+
+def test_the_chat_template_is_cut_at_its_own_borders(tiny: Path, oracle: Plain) -> None:
+    talk = [("user", "cat"), ("assistant", " sat "), ("user", "sat"), ("assistant", "cat")]  # this template trims
+    line = table(lm(tiny, template="chat"), rows_of(talk))["r0"]
+    pieces = [
+        ("<|s|>user\ncat<|e|>\n<|s|>assistant\n", False),
+        ("sat", True),
+        ("<|e|>\n<|s|>user\nsat<|e|>\n<|s|>assistant\n", False),
+        ("cat", True),
+    ]
+    alone = [v for t in ("sat", "cat") for v in oracle([("<|s|>assistant\n", False), (t, True)])["logp"]]
+    assert_line(line, oracle(pieces), alone)
+
+
+def test_a_chat_template_that_rewrites_the_past_is_refused() -> None:
+    class Rewriting:
+        def apply_chat_template(self, chat: list[dict[str, str]], **_: Any) -> str:
+            return "".join(m["content"] if m is chat[-1] else "..." for m in chat)
+
+    class Refusing:
+        def apply_chat_template(self, chat: list[dict[str, str]], **_: Any) -> str:
+            raise ValueError("roles must alternate")
+
+    talk = [{"role": r, "content": r} for r in ("user", "assistant", "user", "assistant")]
+    assert causal_lm.chat_segments(Rewriting(), talk) is None
+    assert causal_lm.chat_segments(Refusing(), talk) is None
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 64, 4096])
+def test_neighbours_do_not_matter(tiny: Path, batch_tokens: int) -> None:
+    together = table(lm(tiny, batch_tokens=batch_tokens), rows_of(*SINGLE))
+    for i, conversation in enumerate(SINGLE):
+        single = table(lm(tiny), rows_of(conversation))["r0"]
+        for name in LISTS:
+            np.testing.assert_allclose(together[f"r{i}"][name], single[name], atol=1e-4)
+
+
+def test_a_cut_response_says_so_and_keeps_the_same_tokens_in_both_passes(tiny: Path, oracle: Plain) -> None:
+    prompt, answer = "### Instruction:\nthe cat\n\n### Response:\n", "the dog ran " * 9
+    limit = len(oracle.ids(prompt)) + 5
+    rows = rows_of([("user", "the cat"), ("assistant", answer)], [("user", "the cat " * 50), ("assistant", "x")])
+    found = table(lm(tiny, max_tokens=limit), rows)
+    cut, long = found["r0"], found["r1"]
+    assert (cut["status"], cut["truncated"], cut["n_response_tokens"]) == ("truncated", True, 5)
+    alone = oracle([("### Response:\n", False), (answer, True)])["logp"][:5]
+    assert_line(cut, oracle([(prompt, False), (answer, True)], limit), alone)
+    assert (long["status"], long["truncated"]) == ("too_long", True)
+    assert all(long[name] is None for name in (*LISTS, "hit", "n_response_tokens"))
+
+
+def test_a_response_that_just_fits_is_not_cut(tiny: Path, oracle: Plain) -> None:
+    talk = [("user", "the cat"), ("assistant", "the dog ran")]
+    whole = oracle.ids("### Instruction:\nthe cat\n\n### Response:\n") + oracle.ids("the dog ran")
+    assert table(lm(tiny, max_tokens=len(whole)), rows_of(talk))["r0"]["status"] == "ok"
+    assert table(lm(tiny, max_tokens=len(whole) - 1), rows_of(talk))["r0"]["status"] == "truncated"
+
+
+def test_empty_responses_are_null(tiny: Path) -> None:
+    rows = rows_of([("user", "a"), ("assistant", " \n")], [("user", "a")], [("user", "a"), ("assistant", "b")])
+    found = table(lm(tiny), rows)
+    assert [found[f"r{i}"]["status"] for i in range(3)] == ["empty_response", "empty_response", "ok"]
+    assert all(found["r0"][name] is None for name in (*LISTS, "hit"))
+    assert list(lm(tiny).token_statistics(rows.clear())) == []
+
+
+def test_rows_without_messages_are_read_off_their_fields(tiny: Path) -> None:
+    fields = pl.DataFrame({"row_id": ["r0"], "instruction": ["the"], "input": ["cat"], "response": ["sat"]})
+    same = rows_of([("user", "the\ncat"), ("assistant", "sat")])
+    assert table(lm(tiny), fields) == table(lm(tiny), same)
+
+
+def test_rows_that_are_there_twice_come_twice(tiny: Path) -> None:
+    rows = rows_of(SINGLE[0])
+    frames = pl.concat(list(lm(tiny).token_statistics(pl.concat([rows, rows]))))
+    assert frames["row_id"].to_list() == ["r0", "r0"]
+    assert frames["entropy"][0].to_list() == pytest.approx(frames["entropy"][1].to_list(), abs=1e-5)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_a_row_that_does_not_is_named(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = table(lm(tiny), rows_of(*SINGLE))
+    real = token_pass.score_batch
+    longest = max(line["n_prompt_tokens"] + line["n_response_tokens"] for line in expected.values())
+
+    def small(model: Any, head: Any, sequences: list[Any], full: bool) -> Any:
+        if len(sequences) > 1 or len(sequences[0].tokens) >= longest:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return real(model, head, sequences, full)
+
+    monkeypatch.setattr(token_pass, "score_batch", small)
+    found = table(lm(tiny), rows_of(*SINGLE))
+    assert [found[f"r{i}"]["status"] for i in range(4)] == ["ok", "ok", "ok", "out_of_memory"]
+    assert found["r3"]["entropy"] is None
+    np.testing.assert_allclose(found["r0"]["entropy"], expected["r0"]["entropy"], atol=1e-5)
+
+    monkeypatch.setattr(token_pass, "score_batch", lambda *_: (_ for _ in ()).throw(RuntimeError("shape mismatch")))
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        table(lm(tiny), rows_of(*SINGLE))
+
+
+def test_progress_counts_rows(tiny: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    list(lm(tiny, batch_tokens=1).token_statistics(rows_of(*SINGLE), lambda done, of: calls.append((done, of))))
+    assert calls[-1] == (4, 4) and [c[0] for c in calls] == sorted({c[0] for c in calls})
+
+
+def test_label_statistics_by_hand() -> None:
+    import torch
+
+    p = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]])
+    head = token_pass.Head(lambda scores: scores.clone(), 3)
+    for chunk in (1, 2, 9):
+        found = token_pass.label_statistics(p.log() + 5, torch.tensor([0, 2]), head, True, chunk)
+        np.testing.assert_allclose(np.exp(found["logp_conditional"]), [0.7, 0.3], atol=1e-6)
+        el2n = np.sqrt(found["sum_p2"] - 2 * np.exp(found["logp_conditional"]) + 1)
+        np.testing.assert_allclose(el2n, [0.374166, 0.927362], atol=1e-5)
+        np.testing.assert_allclose(found["top1"] - found["top2"], [0.5, 0.3], atol=1e-6)
+        expected = [-sum(q * math.log(q) for q in row) for row in p.tolist()]
+        np.testing.assert_allclose(found["entropy"], expected, atol=1e-6)
+        assert found["hit"].tolist() == [1.0, 0.0]
+
+
+@given(
+    pieces=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=4),
+    header=st.integers(1, 6),
+    limit=st.integers(1, 50),
+)
+def test_plans_score_the_same_tokens_in_both_passes(pieces: list[tuple[int, int]], header: int, limit: int) -> None:
+    segments: list[tuple[list[int], bool]] = [([900], False)]
+    for before, turn in pieces:
+        segments += [([1] * before, False), (list(range(100, 100 + turn)), True)]
+    plan = plan_row("r", segments, [7] * header, limit)
+    whole = sum(turn for _, turn in pieces)
+    if plan.conditional is None:
+        assert plan.status == ("no_response_tokens" if whole == 0 else "too_long")
+        return
+    assert len(plan.conditional.tokens) <= limit and all(len(s.tokens) <= limit for s in plan.alone)
+    scored = [plan.conditional.tokens[j] for a, b in plan.conditional.spans for j in range(a, b)]
+    alone = [s.tokens[j] for s in plan.alone for a, b in s.spans for j in range(a, b)]
+    assert scored == alone and len(scored) > 0
+    assert (plan.status == "ok") == (len(scored) == whole)
+
+
+@given(lengths=st.lists(st.integers(1, 40), max_size=30), budget=st.integers(1, 200))
+def test_batches_hold_everything_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    made = token_pass.batches(lengths, budget)
+    assert sorted(i for batch in made for i in batch) == list(range(len(lengths)))
+    for batch in made:
+        assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= budget
+
+
+def test_plain_segments_leave_nothing_out() -> None:
+    talk = [("user", "a"), ("assistant", ""), ("user", "b"), ("assistant", "c")]
+    segments = plain_segments([{"role": r, "content": c} for r, c in talk])
+    text = "".join(text for text, _ in segments)
+    assert text == "### Instruction:\na\n\n### Response:\n\n\n### Instruction:\nb\n\n### Response:\nc"
+    assert [text for text, scored in segments if scored] == ["c"]
+
+
+def test_what_is_not_known_is_refused(tiny: Path) -> None:
+    with pytest.raises(ValueError, match="plain or chat"):
+        list(lm(tiny, template="other").token_statistics(rows_of(SINGLE[0])))
+    with pytest.raises(ValueError, match="bfloat16"):
+        lm(tiny, dtype="int4").identity()
+    assert lm(tiny).identity() != lm(tiny, dtype="auto").identity() != lm(tiny, max_tokens=9).identity()
+
+
+def test_a_gguf_file_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_CACHE", str(tmp_path / "cache"))
+    gguf = tmp_path / "m.gguf"
+    gguf.write_bytes(b"weights")
+    calls = []
+
+    def unpack(file: Path, folder: Path) -> None:
+        calls.append(file)
+        (folder / "config.json").write_text("{}")
+        if len(calls) == 1:  # another process is faster
+            models.as_safetensors(models.locate(str(gguf)))
+
+    monkeypatch.setattr(models, "_unpack", unpack)
+    first = models.as_safetensors(models.locate(str(gguf)))
+    assert models.as_safetensors(models.locate(str(gguf))) == first
+    assert len(calls) == 2 and (first / "config.json").exists()
+    assert list(first.parent.iterdir()) == [first]  # nothing half done is left
+
+    gguf.write_bytes(b"other weights")
+    monkeypatch.setattr(models, "_unpack", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        models.as_safetensors(models.locate(str(gguf)))
+    assert list(first.parent.iterdir()) == [first]
+
+
+def test_smollm2_finds_a_fitting_prompt_helpful() -> None:
+    rows = rows_of(
+        [("user", "Name the capital of France."), ("assistant", "The capital of France is Paris.")],
+        [("user", "Name a kind of cheese."), ("assistant", "The capital of France is Paris.")],
+    )
+    found = table(CausalLM(device="cpu"), rows)
+    fitting, other = (np.mean(found[r]["logp_conditional"]) for r in ("r0", "r1"))
+    assert fitting > other and fitting > np.mean(found["r0"]["logp_alone"])
+    np.testing.assert_allclose(found["r0"]["logp_alone"], found["r1"]["logp_alone"], atol=0.1)
+    exact = table(CausalLM(device="cpu", dtype="float32"), rows)
+    assert np.mean(exact["r0"]["logp_conditional"]) == pytest.approx(fitting, abs=0.1)

@@ -14,7 +14,7 @@ import polars as pl
 from assets import automation, metadata
 from assets.embedded import vectors_of
 from assets.partitions import same_source, whole_pool
-from assets.selected import clusters_of
+from assets.selected import aside_of, clusters_of
 from assets.step import Result, Step, check_specs
 from methods import catalog
 from methods.kinds import Subset
@@ -54,7 +54,7 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
         deps=deps,
         code_version=CARD_VERSION,
         kinds={"parquet"},
-        automation_condition=automation.REFRESH,
+        automation_condition=automation.refresh_of(recipe.sources, aside_of(recipe)),
         check_specs=check_specs(key.path),
         description=f"The card of `selected/{recipe.name}`: measures of quality, diversity and importance for the subset, its pool, and a random "
         "subset of the same size.",

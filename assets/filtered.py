@@ -77,8 +77,13 @@ def filtered(context: dg.AssetExecutionContext, lake: LakeResource, settings: Se
     verdicts, facts = _verdicts(step, config, targets, fingerprint([config.as_dict(), target_hashes]))
     kept, dropped, counts, shown = _split(step, verdicts)
     facts |= counts
+    # The kept rows first: if they break their contract, what was dropped stays as it was too.
+    try:
+        yield from step.publish(KEPT, Result(kept, facts, shown), drafts[KEPT])
+    except dg.Failure:
+        dropped.unlink()
+        raise
     yield from step.publish(DROPPED, Result(dropped, {"rules": facts["dropped by rule"]}, shown), drafts[DROPPED])
-    yield from step.publish(KEPT, Result(kept, facts, shown), drafts[KEPT])
 
 
 def filter_config(step: Step) -> rules.FilterConfig:

@@ -54,6 +54,17 @@ def deps_of(recipe: Recipe) -> list[dg.AssetDep]:
     return deps
 
 
+def aside_of(recipe: Recipe) -> tuple[str, ...]:
+    """What a recipe with sources of its own reads without having to choose again when only other sources changed it.
+
+    Duplicate pairs among its own rows stay what they were; cluster labels matter to a selector that chooses by them.
+    """
+    if not recipe.sources:
+        return ()
+    by_cluster = "clusters" in catalog.selector(recipe.selector).needs
+    return ("filtered/pool", "filtered/duplicates", *(() if by_cluster else ("clustered/kmeans",)))
+
+
 def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
     """The asset of one recipe."""
     key = key_of(recipe)
@@ -64,7 +75,7 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
         deps=deps_of(recipe),
         code_version=SELECTION_VERSION,
         kinds={"parquet"},
-        automation_condition=automation.REFRESH,
+        automation_condition=automation.refresh_of(recipe.sources, aside_of(recipe)),
         check_specs=check_specs(key.path),
         tags={"selector": recipe.selector},
         description=f"**{recipe.title}**\n\n{recipe.description}\n\n{recipe.rule()}",

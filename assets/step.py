@@ -77,6 +77,7 @@ class Step:
             for source in named:
                 for path in partitioned:
                     self.lake.scan(path, source)
+            self._whole(partitioned, named)
             return named
         ready = [s for s in self.known_sources() if all(self.lake.exists(path, s) for path in partitioned)]
         left_out = sorted(set(self.known_sources()) - set(ready))
@@ -89,7 +90,25 @@ class Step:
                 "the pool is empty: no source has been read and filtered yet; drop a file into "
                 f"{self.lake.landing} or pass --source NAME=FILE"
             )
+        self._whole(partitioned, ready)
         return ready
+
+    def _whole(self, partitioned: Sequence[Sequence[str]], pool: Sequence[str]) -> None:
+        """Refuse a source whose lane stopped half-way: its rows are new, and some of what is known of them is old.
+
+        While a lane is under way that is only said: what is chosen now will be chosen again when the lane is done.
+        """
+        for source in pool:
+            problem = half_refreshed(self.lake, partitioned, source)
+            if problem is None:
+                continue
+            filters = dg.RunsFilter(tags={"dagster/partition": source}, statuses=list(UNDER_WAY))
+            if not self.context.instance.get_runs_count(filters):
+                raise LakeError(
+                    f"source {source!r} is half refreshed: {problem}. Its lane failed or was run in part; run it again "
+                    f"(job `lane`, partition {source!r}) before anything is chosen from it"
+                )
+            self.context.log.warning(f"source {source!r} is being refreshed right now: {problem}")
 
     def is_partitioned(self, path: Sequence[str]) -> bool:
         """Whether an upstream table is kept one file a source."""
@@ -280,6 +299,38 @@ class Step:
         """A piece of long work that tells how far it is."""
         where = f" of {self.partition}" if self.partition else ""
         return Progress(what + where, total, unit, log=self.context.log.info)
+
+
+UNDER_WAY = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+)
+"""The states of a run that may still write."""
+
+
+def half_refreshed(lake: Lake, tables: Sequence[Sequence[str]], source: str) -> str | None:
+    """Which of a source's tables was made from something older than what is there now, in words; None if all fit together.
+
+    The file itself is left out: one that could not be read or filtered leaves the source as it was, all of a piece.
+    """
+    todo, seen = [tuple(table) for table in tables], set[tuple[str, ...]]()
+    while todo:
+        table = todo.pop()
+        manifest = lake.manifest(table, source)
+        if table in seen or manifest is None:
+            continue
+        seen.add(table)
+        for name, version in manifest.inputs.items():
+            upstream = tuple(name.removesuffix(f"[{source}]").split("/"))
+            if not name.endswith(f"[{source}]") or upstream[0] == "raw":
+                continue
+            now = lake.manifest(upstream, source)
+            if now is None or now.data_version != version:
+                return f"{'/'.join(table)} was made from an older {'/'.join(upstream)}"
+            todo.append(upstream)
+    return None
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Here belongs putting assets, sensors, jobs and resources together, and nothing e
 library and reads nothing but the recipes.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,14 +28,26 @@ def recipes_of(home: Path) -> tuple[Recipe, ...]:
     return tuple(both[name] for name in sorted(both))
 
 
+def sensor_interval_from_env() -> int:
+    """``SLUICE_SENSOR_INTERVAL`` in seconds, or 30."""
+    text = os.environ.get("SLUICE_SENSOR_INTERVAL", "").strip() or "30"
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"SLUICE_SENSOR_INTERVAL is {text!r}; it is a whole number of seconds, 1 or more")
+    return int(text)
+
+
 def build_defs(
     home: Path | None = None,
     encoder: Encoder | None = None,
     causal_lm: CausalLM | None = None,
     recipes: Sequence[Recipe] | None = None,
-    sensor_interval: int = 30,
+    sensor_interval: int | None = None,
 ) -> dg.Definitions:
-    """All definitions; tests and notebooks replace what they like."""
+    """All definitions; tests and notebooks replace what they like.
+
+    ``sensor_interval``: seconds between two looks at the landing folder and at what changed; ``SLUICE_SENSOR_INTERVAL``, or 30.
+    """
+    interval = sensor_interval or sensor_interval_from_env()
     home = (home or default_home()).absolute()
     recipes = recipes_of(home) if recipes is None else tuple(recipes)
     sources = (*raw.ASSETS, *filtered.ASSETS, *evidence.ASSETS, *embedded.ASSETS, *scored.ASSETS)
@@ -60,13 +73,13 @@ def build_defs(
             ),
         ],
         sensors=[
-            landing.build_sensor(lane, sensor_interval),
-            selection.build_sensor([recipe.name for recipe in recipes], downstream, 2 * sensor_interval),
+            landing.build_sensor(lane, interval),
+            selection.build_sensor(recipes, downstream, max(60, 2 * interval)),
             dg.AutomationConditionSensorDefinition(
                 "refresh",
                 target=dg.AssetSelection.all(),
                 default_status=dg.DefaultSensorStatus.RUNNING,
-                minimum_interval_seconds=sensor_interval,
+                minimum_interval_seconds=interval,
                 description="Makes again what is in use and whose inputs have other content.",
             ),
         ],

@@ -82,7 +82,7 @@ class FakeEncoder(Encoder):
         total = np.zeros(self.width)
         for word, count in Counter(words).items():
             total += math.sqrt(count) * np.random.default_rng(_number(word, "encoder")).standard_normal(self.width)
-        length = np.linalg.norm(total)
+        length = float(np.linalg.norm(total))
         if length == 0:  # a text of characters that are neither words nor visible marks
             total[0] = length = 1.0
         return (total / length).astype(np.float32)

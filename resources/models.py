@@ -97,7 +97,7 @@ def _from_hub(spec: str, needs: list[str]) -> Located:
     from huggingface_hub import snapshot_download
 
     hub_id, _, revision = spec.partition("@")
-    wanted = {"repo_id": hub_id, "revision": revision or None, "allow_patterns": needs}
+    wanted: dict[str, Any] = {"repo_id": hub_id, "revision": revision or None, "allow_patterns": needs}
     try:
         folder = snapshot_download(**wanted, local_files_only=True)  # a snapshot that is here needs no network
         if not any(Path(folder).glob("*.json")):

@@ -24,22 +24,22 @@ OUT_OF_MEMORY = "out_of_memory"
 
 CONDITIONAL = ("logp_conditional", "entropy", "sum_p2", "top1", "top2")
 
-TOKEN_STATISTICS_SCHEMA = pl.Schema(
-    {
-        "row_id": pl.String,
-        "status": pl.String,
-        "truncated": pl.Boolean,
-        "n_prompt_tokens": pl.Int64,
-        "n_response_tokens": pl.Int64,
-        "logp_conditional": pl.List(pl.Float32),
-        "logp_alone": pl.List(pl.Float32),
-        "entropy": pl.List(pl.Float32),
-        "sum_p2": pl.List(pl.Float32),
-        "top1": pl.List(pl.Float32),
-        "top2": pl.List(pl.Float32),
-        "hit": pl.List(pl.Boolean),
-    }
-)
+_COLUMNS: dict[str, Any] = {
+    "row_id": pl.String,
+    "status": pl.String,
+    "truncated": pl.Boolean,
+    "n_prompt_tokens": pl.Int64,
+    "n_response_tokens": pl.Int64,
+    "logp_conditional": pl.List(pl.Float32),
+    "logp_alone": pl.List(pl.Float32),
+    "entropy": pl.List(pl.Float32),
+    "sum_p2": pl.List(pl.Float32),
+    "top1": pl.List(pl.Float32),
+    "top2": pl.List(pl.Float32),
+    "hit": pl.List(pl.Boolean),
+}
+
+TOKEN_STATISTICS_SCHEMA = pl.Schema(_COLUMNS)
 """One line a row. Lists have one entry a scored response token, in order, over all assistant turns; natural logs.
 They are null unless the status is ``ok`` or ``truncated`` (then they hold the tokens before the cut)."""
 
@@ -199,9 +199,7 @@ def label_statistics(hidden: Any, labels: Any, head: Head, full: bool, chunk: in
     return {name: values.cpu().numpy() for name, values in found.items()}
 
 
-def score_batch(
-    model: Any, head: Head, sequences: Sequence[Sequence_], full: bool, chunk_bytes: int = 64 << 20
-) -> list[dict[str, np.ndarray]]:
+def score_batch(model: Any, head: Head, sequences: Sequence[Sequence_], full: bool) -> list[dict[str, np.ndarray]]:
     """One forward pass over sequences of like length; for each, its numbers at the scored tokens in order."""
     import torch
 
@@ -215,7 +213,8 @@ def score_batch(
     with torch.inference_mode():
         hidden = _trunk(model, ids.to(model.device))
         hidden = hidden[rows.to(hidden.device), (columns - 1).to(hidden.device)]  # position j - 1 predicts token j
-        chunk = max(1, chunk_bytes // (head.vocabulary * 4))
+        room = 32 << 20 if hidden.device.type == "cpu" else 512 << 20  # bytes; a CPU's cache holds little more
+        chunk = max(1, room // (head.vocabulary * 4))
         found = label_statistics(hidden, ids[rows, columns].to(hidden.device), head, full, chunk)
     ends = np.cumsum([len(w) for w in where])[:-1]
     parts = {name: np.split(values, ends) for name, values in found.items()}

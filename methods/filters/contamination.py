@@ -71,7 +71,8 @@ def target_ngrams(
         raise ValueError(f"{len(names)} ids for {len(series)} test items")
     found = words(series)
     scale = np.where(found.spaced, 1, N_CHARS)
-    sizes = np.where(found.lengths >= n * scale, n * scale, np.where(found.lengths >= n_short * scale, n_short * scale, 0))
+    short = np.where(found.lengths >= n_short * scale, n_short * scale, 0)
+    sizes = np.where(found.lengths >= n * scale, n * scale, short)
     cut = ngrams(found, sizes)
     item = cut.rows
     place = np.arange(len(item)) - cut.offsets[:-1][item]
@@ -105,9 +106,10 @@ def leaks(block: pl.DataFrame, targets: Targets, least_overlap: float = LEAST_OV
     whole, and only with a row whose instruction, input or prompt has exactly its words.
     """
     prompt = block.select(prompt_of()).to_series()
-    sides = (prompt + "\n" + block["response"].fill_null(""), prompt, block["instruction"], block["input"])
-    sides = tuple(side.cast(pl.String).fill_null("") for side in sides)
-    hits = [_hits(*_by_ngrams(words(sides[0]), targets), side=0)]
+    both = prompt + "\n" + block["response"].fill_null("")
+    sides = [side.cast(pl.String).fill_null("") for side in (both, prompt, block["instruction"], block["input"])]
+    row, item, overlap, first, last = _by_ngrams(words(sides[0]), targets)
+    hits = [_hits(row, item, overlap, first, last, side=0)]
     bare = np.setdiff1d(np.arange(len(targets.ids)), targets.item)
     for k in (1, 2, 3) if len(bare) else ():
         row, item = _by_whole(words(sides[k]), targets, bare)

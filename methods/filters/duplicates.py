@@ -193,8 +193,12 @@ def _band_keys(columns: np.ndarray) -> np.ndarray:
 
 def _bucket_pairs(keys: np.ndarray, neighbours: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows (later, earlier) to be paired in the buckets of equal keys, one partner a row at a time."""
-    order = np.argsort(keys, kind="stable")
-    ranked, place = keys[order], np.arange(len(keys))
+    # The row stands in the low bits of its key: one sort of plain numbers is several times faster than an argsort, and
+    # leaves each bucket in row order. The upper bits that are left (40 for 16 million rows) make few false pairs.
+    bits = np.uint64(max(len(keys) - 1, 1).bit_length())
+    packed = np.sort((keys >> bits << bits) | np.arange(len(keys), dtype=np.uint64))
+    ranked, place = packed >> bits, np.arange(len(keys))
+    order = (packed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
     fresh = np.ones(len(keys), bool)
     fresh[1:] = ranked[1:] != ranked[:-1]
     first = np.maximum.accumulate(np.where(fresh, place, 0))

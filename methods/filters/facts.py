@@ -109,9 +109,9 @@ def _longest_runs(said: Ragged) -> np.ndarray:
 def _languages(text: pl.DataFrame, config: FilterConfig) -> dict[str, pl.Series]:
     """The response's language and, where they might differ from it, the instruction's and the input's (else null).
 
-    Asking the identifier costs more than all rules together. So it is not asked about a prompt where `language_mismatch`
-    cannot hit: after a response whose language is not believed, where the prompt speaks of a language or a
-    translation, and where an English response follows an ASCII instruction with an English function word.
+    Asking the identifier costs more than all rules together. So it is not asked about a prompt where
+    `language_mismatch` cannot hit: after a response whose language is not believed, where the prompt speaks of a
+    language or a translation, and where an English response follows an ASCII instruction with an English function word.
     """
     said = identify(text["response"].to_list())
     language = pl.Series([code for code, _ in said], dtype=pl.String)

@@ -14,7 +14,9 @@ from methods.filters.duplicates import EDGES, jaccard
 from methods.filters.shingles import Ragged, distinct, prompt_of, text_of, words
 
 DROPPED = {"row": pl.Int64, "twin": pl.Int64, "similarity": pl.Float64}
-CONTRADICTIONS = {"row": pl.Int64, "row_id": pl.String, "twin": pl.Int64, "twin_id": pl.String, "similarity": pl.Float64}
+CONTRADICTIONS = {
+    "row": pl.Int64, "row_id": pl.String, "twin": pl.Int64, "twin_id": pl.String, "similarity": pl.Float64,
+}  # fmt: skip
 ALARMS = {"source": pl.String, "twin": pl.Int64, "rows": pl.Int64, "share": pl.Float64}
 
 
@@ -132,7 +134,9 @@ def cluster_alarm(
     eaten = frame.group_by("source", "twin").len("rows").join(sizes, on="source")
     eaten = eaten.with_columns(share=pl.col("rows") / pl.col("n"))
     eaten = eaten.filter((pl.col("share") > most_share) & (pl.col("rows") >= least_rows))
-    return eaten.sort("share", "source", "twin", descending=[True, False, False]).select(*ALARMS).cast(ALARMS)
+    return eaten.sort("share", "source", "twin", descending=[True, False, False]).select(
+        pl.col(name).cast(kind) for name, kind in ALARMS.items()
+    )
 
 
 def _adjacency(edges: pl.DataFrame, place: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

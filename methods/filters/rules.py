@@ -31,7 +31,7 @@ from methods.filters.language import UNKNOWN
 
 __all__ = ["RULES", "RULE_IDS", "FilterConfig", "Rule", "judge_rows"]
 
-JUDGED = {
+JUDGED: dict[str, pl.DataType | type[pl.DataType]] = {
     "row_id": pl.String, "language": pl.String, "rule": pl.String, "detail": pl.String, "flags": pl.List(pl.String),
 }  # fmt: skip
 
@@ -68,14 +68,12 @@ def judge_rows(block: pl.DataFrame, config: FilterConfig | None = None, targets:
     facts = facts_of(block, config, targets)
     hits = pl.DataFrame([facts["row_id"], *(_hits(facts, rule, config) for rule in active)])
     nothing = pl.lit(None, pl.String)
-    first = hits.select(rule=pl.coalesce(*(pl.when(rule.id).then(pl.lit(rule.id)) for rule in hard), nothing))
-    hits = hits.hstack(first)
+    hits = hits.with_columns(rule=pl.coalesce(*(pl.when(rule.id).then(pl.lit(rule.id)) for rule in hard), nothing))
     others = [pl.when(pl.col(rule.id) & pl.col("rule").ne_missing(rule.id)).then(pl.lit(rule.id)) for rule in active]
-    flags = hits.select(flags=pl.concat_list(*others, nothing).list.drop_nulls())
-    details = _details(facts.hstack(first), hard, config)
-    return facts.select("row_id", "language").hstack(first).with_columns(details).hstack(flags).select(
-        pl.col(name).cast(kind) for name, kind in JUDGED.items()
-    )
+    hits = hits.with_columns(flags=pl.concat_list(*others, nothing).list.drop_nulls())
+    facts = facts.with_columns(hits["rule"], hits["flags"])
+    facts = facts.with_columns(_details(facts, hard, config))
+    return facts.select(pl.col(name).cast(kind) for name, kind in JUDGED.items())
 
 
 def _hits(facts: pl.DataFrame, rule: Rule, config: FilterConfig) -> pl.Series:
@@ -170,7 +168,8 @@ def _no_end() -> pl.Expr:
 def _open_end(config: FilterConfig) -> pl.Expr:
     """Prose of several sentences, not a list and not code, whose last line has more than a few words."""
     sentences = pl.col("body").str.count_matches(phrases.SENTENCE_BREAK) >= 3
-    other = pl.col("body").str.contains(r"[{};=]\s*(?:\n|$)|```") | last_line().str.contains(r"^\s*(?:[-*•>|#]|\d+[.)])")
+    code = pl.col("body").str.contains(r"[{};=]\s*(?:\n|$)|```")
+    other = code | last_line().str.contains(r"^\s*(?:[-*•>|#]|\d+[.)])")
     long = (pl.col("n_words") >= config.truncated_least_words) & last_line().str.contains(r"(?:\S+\s+){7,}\S+$")
     return long & pl.col("spaced") & sentences & ~other
 
@@ -257,7 +256,8 @@ RULES: tuple[Rule, ...] = (
         gate=lambda c: (pl.col("repeated") > c.repetition_share) | (pl.col("run") > c.repetition_run),
     ),
     Rule(
-        "gibberish", "Gibberish", "The response is a salad of words without grammar, or letters that make no words.",
+        "gibberish", "Gibberish",
+        "The response is a salad of words without grammar, or letters that make no words.",
         _gibberish, _gibberish_detail,
         ("gibberish_least_words", "gibberish_function_share", "gibberish_unspeakable_share"),
         gate=lambda c: (pl.col("n_words") >= c.gibberish_least_words) | pl.col("body").str.contains(phrases.CONSONANTS),

@@ -18,7 +18,7 @@ def plain_words(text: str) -> list[str]:
     return re.findall(r"[\u3040-\u30ff\u4e00-\u9fff]|[^\W\u3040-\u30ff\u4e00-\u9fff]+", text.lower())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(LINES, max_size=6))
 def test_words_are_those_of_a_regular_expression(texts: list[str]) -> None:
     found = S.words(pl.Series(texts, dtype=pl.String))
@@ -32,7 +32,7 @@ def test_words_are_those_of_a_regular_expression(texts: list[str]) -> None:
     assert [S.word_list(text) for text in texts] == lists
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(LINES, max_size=6), st.integers(1, 4))
 def test_shingles_are_the_windows_of_each_row(texts: list[str], n: int) -> None:
     found = S.words(pl.Series(texts, dtype=pl.String))

@@ -1,4 +1,4 @@
-"""Token statistics against a plain forward pass with all scores, one row at a time; masks, cuts, templates, statuses."""
+"""Token statistics against a plain forward pass with all scores, row by row; masks, cuts, templates, statuses."""
 
 import math
 from pathlib import Path

@@ -61,7 +61,9 @@ def test_fake_numbers_agree_with_one_another() -> None:
 
 
 def test_fake_prompts_help_and_cuts_are_said() -> None:
-    frame = next(FakeCausalLM(max_tokens=4).token_statistics(rows(("a cat", "cat b c d"), ("a b c d e", "x"), ("", "y"))))
+    frame = next(
+        FakeCausalLM(max_tokens=4).token_statistics(rows(("a cat", "cat b c d"), ("a b c d e", "x"), ("", "y")))
+    )
     assert frame["status"].to_list() == ["truncated", "too_long", "ok"]
     assert frame["n_response_tokens"].to_list() == [2, None, 1]
     gain = np.array(frame["logp_conditional"][0]) - np.array(frame["logp_alone"][0])

@@ -21,11 +21,19 @@ from resources.tables import LakeResource
 from resources.vectors import VectorStore
 
 MINILM = dg.AssetKey(["embedded", "minilm"])
+EMBEDDING_VERSION = "1"
+"""Raised when rows are handed to the encoder in another form."""
+INDEX_SCHEMA = {"row_id": pl.String, "status": pl.String, "n_tokens": pl.Int64, "truncated": pl.Boolean}
+
+
+def vectors_identity(encoder: Encoder) -> dict[str, Any]:
+    """Everything that decides a row's vector."""
+    return {"code": EMBEDDING_VERSION, **encoder.identity()}
 
 
 def vectors_of(lake: LakeResource, encoder: Encoder) -> VectorStore:
     """The vectors that this encoder gave to rows."""
-    return lake.vectors("minilm", encoder.identity())
+    return lake.vectors("minilm", vectors_identity(encoder))
 
 
 @dg.asset(
@@ -33,7 +41,7 @@ def vectors_of(lake: LakeResource, encoder: Encoder) -> VectorStore:
     group_name="embedded",
     partitions_def=SOURCES,
     deps=FROM_FILTERED,
-    code_version="1",
+    code_version=EMBEDDING_VERSION,
     kinds={"lancedb"},
     pool="gpu",
     tags={"cost": "gpu"},
@@ -52,6 +60,7 @@ def minilm(
         store = vectors_of(lake, encoder)
 
         def encode(todo: pl.LazyFrame, total: int) -> Iterator[pl.DataFrame]:
+            yield pl.DataFrame(schema=INDEX_SCHEMA)
             rows = todo.select("row_id", text=TEXT).collect()
             progress = step.progress("embedding", total)
             for block in encoder.encode(rows["text"].to_list()):
@@ -59,18 +68,17 @@ def minilm(
                 fine = np.isfinite(block.vectors).all(axis=1)
                 store.append(ids.filter(pl.Series(fine)).to_list(), block.vectors[fine])
                 yield pl.DataFrame(
-                    {"row_id": ids, "status": block.status, "n_tokens": block.n_tokens, "truncated": block.truncated}
+                    {"row_id": ids, "status": block.status, "n_tokens": block.n_tokens, "truncated": block.truncated},
+                    schema=INDEX_SCHEMA,
                 )
                 progress.advance(len(block.indices))
-
-        cache = step.lake.cache("minilm", identity)
-        done = fill(step, MINILM, rows_to_assess(step), [], encode, cache)
-        if done.computed:
-            cache.compact()
             store.compact()
+
+        cache = step.lake.cache("minilm", vectors_identity(encoder))
+        done = fill(step, MINILM, rows_to_assess(step), [], encode, cache)
         return Result(
             done.data,
-            {**done.facts, **coverage(step), **share_not_ok(done.data), "encoder": str(identity.get("id", ""))},
+            {**done.facts, **coverage(step), **share_not_ok(done.data), "encoder": str(identity.get("model", ""))},
         )
 
     yield from step.make(MINILM, identity, compute)

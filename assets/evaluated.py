@@ -73,7 +73,7 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
 
         def compute() -> Result:
             card = _card(step, recipe, pool, encoder)
-            shown = card.select("axis", "measure", "subset", "random", "pool", "direction")
+            shown = card.select("axis", "measure", "subset", "random", "pool", _against_random())
             sizes = (
                 dict(
                     zip(("subset", "random", "pool"), card.select("n_subset", "n_random", "n_pool").row(0), strict=True)
@@ -102,8 +102,16 @@ def _card(step: Step, recipe: Recipe, pool: Sequence[str], encoder: Encoder) -> 
     lines = _measures(step, sets, pool, encoder) + _means(step, recipe, sets, pool)
     sizes = {f"n_{name}": pl.lit(len(ids), pl.Int64) for name, ids in sets.items()}
     return pl.DataFrame(lines, schema=CARD_SCHEMA, orient="row").with_columns(
-        encoder=pl.lit(str(encoder.identity().get("id", ""))), **sizes
+        encoder=pl.lit(str(encoder.identity().get("model", ""))), **sizes
     )
+
+
+def _against_random() -> pl.Expr:
+    """In a word, whether the subset is better than as many rows drawn at random."""
+    gap = (pl.col("subset") - pl.col("random")) * pl.when(pl.col("direction") == "lower").then(-1).otherwise(1)
+    words = pl.when(gap > 0).then(pl.lit("better")).when(gap < 0).then(pl.lit("worse")).when(gap == 0).then(pl.lit("same"))
+    named = pl.when(pl.col("direction") == "band").then(pl.lit("no better end")).otherwise(words)
+    return named.alias("against random")
 
 
 CARD_SCHEMA = {

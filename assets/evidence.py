@@ -24,6 +24,7 @@ from resources.causal_lm import CausalLM
 from resources.encoder import Encoder
 from resources.settings import Settings
 from resources.tables import LakeResource
+from resources.token_pass import TOKEN_STATISTICS_SCHEMA
 
 COUNTS, TOKENS, NEIGHBOURS = (
     dg.AssetKey(["evidence", name]) for name in ("text_counts", "token_statistics", "neighbours")
@@ -85,15 +86,21 @@ def token_statistics(
         rows = rows_to_assess(step).select("row_id", "messages", "instruction", "input", "response")
 
         def forward(todo: pl.LazyFrame, total: int) -> Iterator[pl.DataFrame]:
-            progress = step.progress(f"{identity.get('id', 'language model')} reading", total)
+            yield pl.DataFrame(schema=TOKEN_STATISTICS_SCHEMA)
+            progress = step.progress(f"{identity.get('model', 'language model')} reading", total)
             for batch in causal_lm.token_statistics(todo.collect()):
                 yield batch
                 progress.advance(batch.height)
 
         done = fill(step, TOKENS, rows, [], forward, cache)
-        cache.compact()
-        facts = {**done.facts, **coverage(step), **share_not_ok(done.data), "model": str(identity.get("id", ""))}
-        return Result(done.data, facts)
+        facts = {**done.facts, **coverage(step), **share_not_ok(done.data), "model": str(identity.get("model", ""))}
+        seen = pl.scan_parquet(done.data, glob=False).select("n_response_tokens", pl.col("logp_conditional").list.mean())
+        tokens, mean = seen.collect().get_columns()
+        shown = {
+            "response length": metadata.histogram(tokens, "tokens in the response"),
+            "mean ln p": metadata.histogram(mean, "mean ln p of a response's tokens, given the prompt"),
+        }
+        return Result(done.data, facts, shown)
 
     yield from step.make(TOKENS, identity, compute)
 

@@ -65,7 +65,7 @@ class SuiteResult:
         records = [
             dg.TableRecord(
                 {
-                    "holds": "yes" if o.passed else "NO",
+                    "holds": "✓ yes" if o.passed else "✗ NO",
                     "column": o.column,
                     "expected": o.expected,
                     "found": o.observed,
@@ -74,9 +74,9 @@ class SuiteResult:
             )
             for o in sorted(self.outcomes, key=lambda o: o.passed)
         ]
-        metadata: dict[str, Any] = {"expectations": len(self.outcomes), "failed": len(self.failures)}
+        metadata: dict[str, Any] = {"failed": len(self.failures), "of": len(self.outcomes)}
         if records:
-            metadata["table"] = dg.MetadataValue.table(records)
+            metadata["expectations"] = dg.MetadataValue.table(records)
         return dg.AssetCheckResult(
             asset_key=key,
             check_name=name,
@@ -162,6 +162,8 @@ def _outcome(expectation: Expectation, result: Any) -> Outcome:
 
 def _words(expectation: Expectation) -> str:
     rest = {k: v for k, v in expectation.kwargs.items() if k not in {"column", "column_list"}}
+    if set(rest) == {"min_value", "max_value"}:
+        return _range(rest["min_value"], rest["max_value"])
     verb = (
         _snake(expectation.kind)
         .removeprefix("expect_")
@@ -170,6 +172,12 @@ def _words(expectation: Expectation) -> str:
         .replace("_", " ")
     )
     return verb + (" " + ", ".join(f"{k}={_short(v)}" for k, v in rest.items()) if rest else "")
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if low == high:
+        return f"{low:g}"
+    return f"at most {high:g}" if low is None else f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
 
 
 def _short(value: Any) -> str:

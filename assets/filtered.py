@@ -117,7 +117,6 @@ def _verdicts(
     cache = step.lake.cache("verdicts", {"rules": RULES_VERSION, "config": version})
     judge = in_blocks(step, "filtering", lambda block: rules.judge_rows(block, config, targets))
     done = fill(step, KEPT, rows, [], judge, cache)
-    cache.compact()
     verdicts = pl.read_parquet(done.data)
     done.data.unlink()
     return verdicts.lazy(), {"rows computed": done.computed, "rows reused": done.rows - done.computed}
@@ -148,7 +147,9 @@ def _split(step: Step, verdicts: pl.LazyFrame) -> tuple[Path, Path, dict[str, An
     rows_in = raw.select(pl.len()).collect().item()
     drop = pl.scan_parquet(dropped, glob=False)
     by_rule = drop.group_by("rule").agg(
-        pl.len().alias("rows"), pl.first("detail").alias("for example"), pl.first("response").alias("response")
+        pl.len().alias("rows"),
+        pl.first("detail").alias("for example"),
+        pl.first("response", "position", "row_id"),
     )
     by_rule_frame = by_rule.sort("rows", "rule", descending=[True, False]).collect()
     n_dropped = int(by_rule_frame["rows"].sum())
@@ -172,7 +173,7 @@ def _split(step: Step, verdicts: pl.LazyFrame) -> tuple[Path, Path, dict[str, An
         counts,
         {
             "dropped by rule, with an example": metadata.table(by_rule_frame, 160),
-            "languages kept": metadata.table(languages),
+            "languages kept": metadata.table(languages.rename({"len": "rows"})),
         },
     )
 
@@ -313,9 +314,10 @@ def _alarms(rows: pl.DataFrame, pairs: pl.DataFrame, threshold: float) -> pl.Dat
 
 def _with_texts(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     text = texts.select("row_id", text=TEXT)
-    return pairs.join(text, left_on="a", right_on="row_id", how="left").join(
-        text, left_on="b", right_on="row_id", how="left", suffix=" of b"
+    both = pairs.join(text, left_on="a", right_on="row_id", how="left", maintain_order="left").join(
+        text, left_on="b", right_on="row_id", how="left", suffix=" of b", maintain_order="left"
     )
+    return both.select("similarity", "kind", pl.col("text").alias("text of a"), "text of b", "a", "b")
 
 
 ASSETS = (filtered, signatures, pool_rows, duplicate_pairs)

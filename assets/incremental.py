@@ -44,37 +44,48 @@ def fill(
 ) -> Filled:
     """A line for every row of ``rows`` (unique ``row_id``, in order): from ``known`` tables where it stands, else computed.
 
-    ``compute(todo, n)`` yields finished batches; each is stored as it arrives, in ``cache`` (which stays, so that a killed run
-    goes on from there) or in a folder that goes when the table is made.
+    ``compute(todo, n)`` yields finished batches (an empty one for no rows); each is stored as it arrives, in ``cache`` (which stays, so
+    that a killed run goes on from there) or in a folder that goes when the table is made. Two runs that want the same cache take
+    turns, so that the second finds the rows of the first.
     """
-    passing = cache is None
-    cache = cache or RowCache(step.lake.staging_path(key.path, step.partition))
+    if cache is not None:
+        with cache.alone():
+            filled = _fill(step, key, rows, known, compute, cache)
+            cache.compact()
+            return filled
+    passing = RowCache(step.lake.staging_path(key.path, step.partition))
     try:
-        ids = rows.select("row_id").collect()
-        sources = [frame for frame in (*known, cache.scan()) if frame is not None]
-        have = pl.concat([frame.select("row_id") for frame in sources]).unique().collect() if sources else ids.clear()
-        todo = ids.join(have, on="row_id", how="anti")
-        if todo.height:
-            for batch in compute(rows.join(todo.lazy(), on="row_id", how="semi", maintain_order="left"), todo.height):
-                cache.append(batch)
-        cached = cache.scan()
-        tables = [frame for frame in (*known, cached) if frame is not None]
-        staged = step.lake.staging_path(key.path, step.partition)
-        if not tables:
-            next(iter(compute(rows.head(0), 0)), pl.DataFrame(schema={"row_id": pl.String})).write_parquet(staged)
-            return Filled(staged, 0, 0, 0)
-        columns = tables[-1].collect_schema().names()
-        everything = (
-            pl.concat([frame.select(columns) for frame in tables])
-            .join(ids.lazy(), on="row_id", how="semi")
-            .unique("row_id", keep="first")
-        )
-        ids.lazy().join(everything, on="row_id", how="inner", maintain_order="left").sink_parquet(staged)
-        made = pl.scan_parquet(staged, glob=False).select(pl.len()).collect().item()
-        return Filled(staged, made, todo.height, ids.height - made)
+        return _fill(step, key, rows, known, compute, passing)
     finally:
-        if passing:
-            shutil.rmtree(cache.folder, ignore_errors=True)
+        shutil.rmtree(passing.folder, ignore_errors=True)
+
+
+def _fill(
+    step: Step,
+    key: dg.AssetKey,
+    rows: pl.LazyFrame,
+    known: Iterable[pl.LazyFrame | None],
+    compute: Callable[[pl.LazyFrame, int], Iterator[pl.DataFrame]],
+    cache: RowCache,
+) -> Filled:
+    ids = rows.select("row_id").collect()
+    sources = [frame for frame in (*known, cache.scan()) if frame is not None]
+    have = pl.concat([frame.select("row_id") for frame in sources]).unique().collect() if sources else ids.clear()
+    todo = ids.join(have, on="row_id", how="anti")
+    if todo.height or not sources:
+        for batch in compute(rows.join(todo.lazy(), on="row_id", how="semi", maintain_order="left"), todo.height):
+            cache.append(batch)
+    tables = [frame for frame in (*known, cache.scan()) if frame is not None]
+    columns = tables[-1].collect_schema().names()
+    everything = (
+        pl.concat([frame.select(columns) for frame in tables])
+        .join(ids.lazy(), on="row_id", how="semi")
+        .unique("row_id", keep="first")
+    )
+    staged = step.lake.staging_path(key.path, step.partition)
+    ids.lazy().join(everything, on="row_id", how="inner", maintain_order="left").sink_parquet(staged)
+    made = pl.scan_parquet(staged, glob=False).select(pl.len()).collect().item()
+    return Filled(staged, made, todo.height, ids.height - made)
 
 
 def in_blocks(

@@ -1,43 +1,68 @@
-"""What an asset's page shows: counts, schema, column lineage, histograms, tables of rows.
+"""What an asset's page shows: counts, columns and where they come from, histograms, tables of rows.
 
 Here belongs turning tables and numbers into Dagster metadata. Which of them an asset shows is the asset's business.
-Plots are small inline SVGs, because the UI shows an image in Markdown and nothing more.
+
+What the UI does decides the forms. Markdown of fewer than 1,000 characters is shown in place, longer Markdown behind a link:
+so a histogram is a picture that fits. Tables of rows are Dagster's own tables, in place whatever their length, and plain
+text whatever the rows hold: in Markdown a row could draw links and load pictures. Column lineage is recorded but not shown
+by the open-source UI, so each column's description names its origin too.
 """
 
 import base64
-import html
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import numpy as np
 import polars as pl
 
-from resources.lake import Manifest
+from assets.columns import described
+from resources.lake import Lake, Manifest
 
-BAR, AXIS = "#4f6bed", "#888"
+BAR, AXIS, MARK = "#4f6bed", "#888", "#e5484d"
+IN_PLACE = 1000
+"""Markdown of this many characters and more stands behind a link."""
+_UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
+"""Control characters, and the marks that turn the direction of the text around them."""
+
+
+# ---- what every page shows --------------------------------------------------------------------------------------------------
 
 
 def of_table(frame: pl.LazyFrame, lineage: dg.TableColumnLineage) -> dict[str, Any]:
     """Row count, schema and column lineage, under the names that the UI knows."""
     schema = frame.collect_schema()
+    columns = [
+        dg.TableColumn(name, _kind(kind), described(name, _origins(lineage, name))) for name, kind in schema.items()
+    ]
     return {
         "dagster/row_count": frame.select(pl.len()).collect().item(),
-        "dagster/column_schema": dg.TableSchema(
-            columns=[dg.TableColumn(name, str(kind)) for name, kind in schema.items()]
-        ),
+        "dagster/column_schema": dg.TableSchema(columns=columns),
         "dagster/column_lineage": lineage,
     }
+
+
+def _kind(kind: pl.DataType) -> str:
+    text = re.sub(r"(, )?\b(shape|size)=[^)]*", "", str(kind))
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _origins(lineage: dg.TableColumnLineage, column: str) -> list[str]:
+    deps = lineage.deps_by_column.get(column, ())
+    return [
+        dep.asset_key.to_user_string() + ("" if dep.column_name == column else f".{dep.column_name}") for dep in deps
+    ]
 
 
 def column_lineage(
     columns: Sequence[str], upstream: Mapping[str, Sequence[str]], extra: Mapping[str, Sequence[tuple[str, str]]]
 ) -> dg.TableColumnLineage:
-    """A column comes from the upstream columns of the same name, and from those that the asset names."""
+    """A column comes from the upstream columns that the asset names, or else from those of the same name."""
     deps: dict[str, list[dg.TableColumnDep]] = {}
     for column in columns:
-        pairs = [(key, column) for key, names in upstream.items() if column in names]
-        pairs += [(key, name) for key, name in extra.get(column, ()) if name in upstream.get(key, ())]
+        named = [(key, name) for key, name in extra.get(column, ()) if name in upstream.get(key, ())]
+        pairs = named or [(key, column) for key, names in upstream.items() if column in names]
         if pairs:
             deps[column] = [
                 dg.TableColumnDep(asset_key=dg.AssetKey(key.split("/")), column_name=name)
@@ -47,53 +72,174 @@ def column_lineage(
 
 
 def of_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain numbers and words among the facts, as they are; Dagster plots the numbers over time."""
-    return {key: value for key, value in facts.items() if isinstance(value, int | float | str | bool) and key != "rows"}
+    """Numbers and words among the facts; Dagster plots the numbers over time."""
+    shown: dict[str, Any] = {}
+    for key, value in facts.items():
+        if key in ("rows", "rows before"):
+            continue
+        if isinstance(value, float):
+            shown[key] = float(f"{value:.6g}")
+        elif isinstance(value, int | str | bool):
+            shown[key] = value
+        elif isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+            shown[key] = ", ".join(value)
+    return shown
 
 
 def of_change(before: Manifest | None, now: Manifest) -> dict[str, Any]:
     """What is different from the version that this one replaces."""
     if before is None:
         return {"change": dg.MetadataValue.md("first version")}
-    changed = sorted(k for k in set(before.inputs) | set(now.inputs) if before.inputs.get(k) != now.inputs.get(k))
     lines = [f"rows: {before.rows:,} → {now.rows:,} ({now.rows - before.rows:+,})"]
-    lines += [f"changed input: `{name}`" for name in changed]
+    if "rows new in subset" in now.facts:
+        lines.append(f"{now.facts['rows new in subset']:,} rows came, {now.facts['rows gone from subset']:,} went")
     if before.code_version != now.code_version:
         lines.append(f"code version: {before.code_version} → {now.code_version}")
-    if before.config != now.config:
-        lines.append("configuration changed")
+    lines += [
+        f"{name}: {_short(before.config.get(name))} → {_short(now.config.get(name))}"
+        for name in sorted(set(before.config) | set(now.config))
+        if before.config.get(name) != now.config.get(name)
+    ]
+    changed = sorted(k for k in set(before.inputs) | set(now.inputs) if before.inputs.get(k) != now.inputs.get(k))
+    if changed:
+        rest = f" and {len(changed) - 6} more" if len(changed) > 6 else ""
+        lines.append("other content in: " + ", ".join(changed[:6]) + rest)
     return {"change": dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))}
 
 
-def storable(shown: Mapping[str, Any]) -> dict[str, str]:
-    """The Markdown among an asset's metadata, kept with the table so that an unchanged table can show it again."""
-    return {key: value.md_str for key, value in shown.items() if isinstance(value, dg.MarkdownMetadataValue)}
+def _short(value: Any) -> str:
+    text = safe(str(value))
+    return f"`{text if len(text) <= 60 else text[:59] + '…'}`".replace("``", "`–`")
+
+
+# ---- where a table comes from -------------------------------------------------------------------------------------------------
+
+
+def of_inputs(lake: Lake, inputs: Mapping[str, str], most: int = 40) -> dict[str, Any]:
+    """Each table that went in: a link to it, its versions, and the models behind it, so that one can walk back.
+
+    The names are asset keys and source names, which hold no Markdown.
+    """
+    lines = []
+    for name, version in list(inputs.items())[:most]:
+        key, _, source = name.removesuffix("]").partition("[")
+        manifest = lake.manifest(key.split("/"), source or None)
+        link = f"[{key}](/assets/{key}{f'?view=partitions&partition={source}' if source else ''})" if manifest else key
+        code = manifest.code_version if manifest else ""
+        models = ", ".join(models_behind(lake, [name]))
+        lines.append(f"| {link} | {source} | {code} | `{version[:10]}` | {models} |")
+    if not lines:
+        return {}
+    if len(inputs) > most:
+        lines.append(f"| and {len(inputs) - most} more | | | | |")
+    head = "| made from | source | code | content | models behind it |\n|---|---|---|---|---|"
+    return {"made from": dg.MetadataValue.md("\n".join([head, *lines]))}
+
+
+def models_behind(lake: Lake, names: Iterable[str]) -> list[str]:
+    """The models that had a part in these tables or in what they were made from, with the start of their content hash."""
+    todo, seen, models = list(names), set[str](), set[str]()
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        key, _, source = name.removesuffix("]").partition("[")
+        manifest = lake.manifest(key.split("/"), source or None)
+        if manifest is None:
+            continue
+        models |= {
+            f"{identity['model']} ({str(identity.get('revision') or identity.get('content', ''))[:8]})"
+            for identity in (manifest.config, manifest.config.get("encoder"))
+            if isinstance(identity, dict) and isinstance(identity.get("model"), str)
+        }
+        todo += manifest.inputs
+    return sorted(models)
+
+
+# ---- kept with the table, for a run that finds it up to date --------------------------------------------------------------------
+
+
+def storable(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """An asset's pictures and tables as plain data, kept with the table so that an unchanged table can show them again."""
+    kept: dict[str, Any] = {}
+    for key, value in shown.items():
+        if isinstance(value, dg.MarkdownMetadataValue):
+            kept[key] = value.md_str
+        elif isinstance(value, dg.TableMetadataValue):
+            names = [column.name for column in value.schema.columns]
+            kept[key] = {"columns": names, "rows": [[r.data.get(name) for name in names] for r in value.records]}
+    return kept
 
 
 def kept(stored: Manifest) -> dict[str, Any]:
     """What `storable` kept."""
-    return {key: dg.MetadataValue.md(text) for key, text in stored.facts.get("shown", {}).items()}
+    shown = stored.facts.get("shown", {})
+    return {
+        key: dg.MetadataValue.md(value) if isinstance(value, str) else _table(value["columns"], value["rows"])
+        for key, value in shown.items()
+    }
 
 
-def table(frame: pl.DataFrame, width: int = 300) -> dg.MarkdownMetadataValue:
-    """A table of rows for a person; long text is cut. Markdown, because the UI's own table cuts at two lines."""
-    header = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * len(frame.columns)
-    lines = ["| " + " | ".join(_cell(value, width) for value in row) + " |" for row in frame.iter_rows()]
-    return dg.MetadataValue.md("\n".join([header, *lines]))
+# ---- tables ---------------------------------------------------------------------------------------------------------------------
+
+
+def table(frame: pl.DataFrame, width: int = 300, most: int = 40) -> dg.MetadataValue:
+    """A table of rows for a person: numbers are rounded, long text is cut, and so is a long table."""
+    if frame.height == 0:
+        return dg.MetadataValue.md("none")
+    rows = [[_cell(value, width) for value in row] for row in frame.head(most).iter_rows()]
+    if frame.height > most:
+        rows.append([f"… and {frame.height - most:,} more", *[""] * (frame.width - 1)])
+    return _table(frame.columns, rows)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dg.TableMetadataValue:
+    records = [dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows]
+    return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(name, "text") for name in columns]))
 
 
 def _cell(value: Any, width: int) -> str:
     if value is None:
         return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = str(value)
-    text = text if len(text) <= width else text[: width - 1] + "…"
-    return html.escape(text).replace("|", "\\|").replace("\n", " ⏎ ").replace("\r", " ")
+    text = safe(str(value)).strip()
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def safe(text: str) -> str:
+    """Text on one line, without characters that would act on the page instead of being seen."""
+    return _UNSAFE.sub("\ufffd", re.sub(r"\s*[\r\n\u2028\u2029]+\s*", " ⏎ ", text).replace("\t", " "))
+
+
+def mix(shares: pl.DataFrame, label: str) -> dg.MetadataValue:
+    """Two shares a group side by side (``group``, ``subset``, ``pool``): what was chosen against what there was."""
+    top = max(shares.select(pl.max_horizontal("subset", "pool").max()).item() or 0.0, 1e-9)
+
+    def drawn(column: str) -> pl.Expr:
+        shown = pl.format("{}% {}", (pl.col(column) * 100).round(1), pl.col(column).map_elements(bar, pl.String))
+        return shown.alias(column)
+
+    def bar(share: float) -> str:
+        return "█" * round(share / top * 16)
+
+    change = pl.when(pl.col("pool") > 0).then(pl.format("× {}", (pl.col("subset") / pl.col("pool")).round(2)))
+    return table(shares.select(pl.col("group").alias(label), drawn("subset"), drawn("pool"), change.alias("ratio")), 80, 24)
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------------------
 
 
 def histogram(values: pl.Series, label: str, bins: int = 40) -> dg.MarkdownMetadataValue:
-    """The distribution of a column of numbers as an inline picture, between its 0.5th and 99.5th percentile."""
+    """The distribution of a column of numbers as an inline picture, between its 0.5th and 99.5th percentile.
+
+    The picture is one outline, drawn with few characters, so that the page shows it in place; a thin line marks the median.
+    """
     numbers = values.drop_nulls().drop_nans().to_numpy()
     if len(numbers) == 0:
         return dg.MetadataValue.md(f"no value of {label}")
@@ -101,43 +247,18 @@ def histogram(values: pl.Series, label: str, bins: int = 40) -> dg.MarkdownMetad
     if low == high:
         return dg.MetadataValue.md(f"{len(numbers):,} values of {label}, nearly all {low:.6g}")
     counts, _ = np.histogram(np.clip(numbers, low, high), bins=bins, range=(low, high))
-    width, height, step = 640, 180, 640 / bins
-    bars = "".join(
-        f'<rect x="{i * step:.1f}" y="{height - h:.1f}" width="{step - 1:.1f}" height="{h:.1f}" fill="{BAR}"/>'
-        for i, h in enumerate(counts / counts.max() * height)
+    width, height = 12 * bins, 130
+    outline = "".join(f"V{height - round(count / counts.max() * (height - 10))}h12" for count in counts)
+    median = float(np.median(numbers))
+    at = round((median - low) / (high - low) * width)
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height + 20}" font-family="sans-serif" '
+        f'font-size="12" fill="{AXIS}"><path fill="{BAR}" d="M0 {height}{outline}V{height}z"/>'
+        f'<path stroke="{MARK}" d="M{at} 0V{height}"/><text y="{height + 15}">{low:.4g}</text>'
+        f'<text x="50%" y="{height + 15}" text-anchor="middle">median {median:.4g}, n = {len(numbers):,}</text>'
+        f'<text x="100%" y="{height + 15}" text-anchor="end">{high:.4g}</text></svg>'
     )
-    names = "".join(
-        f'<text x="{x}" y="{height + 16}" font-size="12" fill="{AXIS}" text-anchor="{anchor}" font-family="sans-serif">{text}</text>'
-        for x, anchor, text in (
-            (0, "start", f"{low:.4g}"),
-            (width / 2, "middle", f"median {np.median(numbers):.4g}, n = {len(numbers):,}"),
-            (width, "end", f"{high:.4g}"),
-        )
-    )
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + 22}" width="{width}">{bars}{names}</svg>'
-    return picture(svg, f"distribution of {label}")
-
-
-def mix(shares: pl.DataFrame, label: str) -> dg.MarkdownMetadataValue:
-    """Two shares a group side by side (``group``, ``subset``, ``pool``): what was chosen against what there was."""
-    rows = shares.head(24)
-    top = max(rows.select(pl.max_horizontal(pl.col("subset").max(), pl.col("pool").max())).item() or 0.0, 1e-9)
-    line, left, width = 24, 170, 420
-    parts = []
-    for i, (group, subset, pool) in enumerate(rows.select("group", "subset", "pool").iter_rows()):
-        y = i * line
-        parts.append(
-            f'<text x="{left - 8}" y="{y + 15}" font-size="12" text-anchor="end" fill="{AXIS}" font-family="sans-serif">{html.escape(str(group))[:24]}</text>'
-        )
-        for share, offset, colour in ((subset, 2, BAR), (pool, 12, "#bbb")):
-            parts.append(
-                f'<rect x="{left}" y="{y + offset}" width="{share / top * width:.1f}" height="9" fill="{colour}"/>'
-            )
-        parts.append(
-            f'<text x="{left + width + 8}" y="{y + 15}" font-size="11" fill="{AXIS}" font-family="sans-serif">{subset:.1%} of subset, {pool:.1%} of pool</text>'
-        )
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 {line * len(rows)}" width="800">{"".join(parts)}</svg>'
-    return picture(svg, f"{label}: subset (blue) against pool (grey)")
+    return picture(svg, label)
 
 
 def picture(svg: str, alt: str) -> dg.MarkdownMetadataValue:

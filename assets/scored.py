@@ -13,7 +13,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from assets import automation, metadata
+from assets import automation, equations, metadata
 from assets.coverage import coverage
 from assets.embedded import vectors_of
 from assets.incremental import BLOCK
@@ -48,14 +48,14 @@ def _spec(indicator: Indicator) -> dg.AssetSpec:
         skippable=True,
         tags={"axis": indicator.axis, "family": indicator.family, "cost": indicator.cost},
         automation_condition=automation.REFRESH if pooled else None,
-        description=f"**{indicator.title}**: {indicator.meaning}\n\n$$ {indicator.equation} $$\n\n{_first_paragraph(indicator)}",
+        description=_description(indicator),
         metadata={
-            **STORED,
-            "equation": dg.MetadataValue.md(f"`{indicator.equation}`"),
             "direction": indicator.direction,
             "paper": indicator.paper,
             "survey section": indicator.section,
             "parameters": dg.MetadataValue.json(dict(indicator.params)),
+            "equation in LaTeX": indicator.equation,
+            **STORED,
         },
     )
 
@@ -66,8 +66,16 @@ UNPARTITIONED = frozenset(
 """Evidence that is kept for the pool as a whole."""
 
 
-def _first_paragraph(indicator: Indicator) -> str:
-    return (indicator.compute.__doc__ or "").strip().split("\n\n")[0]
+BETTER = {"higher": "Higher is better.", "lower": "Lower is better.", "band": "Neither end is better by itself."}
+
+
+def _description(indicator: Indicator) -> str:
+    """What the page says first: what the number means, the equation, and the method in words."""
+    words = (indicator.compute.__doc__ or "").strip().split("\n\n")[0]
+    return (
+        f"**{indicator.title}**. {indicator.meaning} {BETTER[indicator.direction]}\n\n"
+        f"    {equations.readable(indicator.equation)}\n\n{words}\n\n{indicator.paper}; survey section {indicator.section}"
+    )
 
 
 def build_assets(indicators: Sequence[Indicator]) -> tuple[dg.AssetsDefinition, ...]:
@@ -237,8 +245,10 @@ def _result(step: Step, member: Indicator, table: pl.DataFrame, needs: Sequence[
         "distribution": metadata.histogram(
             value, f"{member.id}, {member.direction} is better" if member.direction != "band" else member.id
         ),
-        "status": metadata.table(table.group_by("status").len().sort("len", descending=True)),
         **_extremes(step, member, table),
+        "status": metadata.table(
+            table.group_by("status").agg(pl.len().alias("rows")).sort("rows", "status", descending=[True, False])
+        ),
     }
     return Result(table.select("row_id", "value", "status"), facts, shown, {"value": _reads(step, needs)})
 
@@ -261,10 +271,13 @@ def _extremes(step: Step, member: Indicator, table: pl.DataFrame) -> dict[str, A
     ranked = table.filter(pl.col("value").is_not_null()).sort("value", "row_id", descending=[best_first, False])
     names = ("highest", "lowest") if member.direction == "band" else ("best", "worst")
     shown = {}
-    for name, rows in zip(names, (ranked.head(8), ranked.tail(8).reverse()), strict=True):
+    for name, rows in zip(names, (ranked.head(5), ranked.tail(5).reverse()), strict=True):
         texts = _texts(step, rows["row_id"])
         shown[f"{name} rows"] = metadata.table(
-            rows.select("row_id", "value").join(texts, on="row_id", how="left", maintain_order="left"), 220
+            rows.join(texts, on="row_id", how="left", maintain_order="left").select(
+                "value", "prompt", "response", "row_id"
+            ),
+            160,
         )
     return shown
 

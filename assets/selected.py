@@ -130,7 +130,9 @@ def _choose(
     subset = _subset(ledger, data, labels)
     facts = _account(step, recipe, pool, ledger, rows, config["budget"])
     facts |= _kept_from_before(step, recipe, subset)
-    lineage = {"score": [(f"scored/{name}", "value") for name in recipe.indicators]}
+    lineage = {name: [(f"scored/{name}", "value")] for name in recipe.indicators}
+    if recipe.score:
+        lineage["score"] = [(f"scored/{name}", "value") for name in recipe.score.indicators]
     return Result(
         subset, facts, _shown(step, recipe, ledger, subset, pool), lineage, beside={ledger_path(recipe.name): ledger}
     )
@@ -202,16 +204,14 @@ def _kept_from_before(step: Step, recipe: Recipe, subset: pl.DataFrame) -> dict[
 def _shown(
     step: Step, recipe: Recipe, ledger: pl.DataFrame, subset: pl.DataFrame, pool: Sequence[str]
 ) -> dict[str, Any]:
-    texts = texts_of(step.lake, subset.head(12)["row_id"], pool)
-    first = (
-        subset.head(12)
-        .select("rank", "source", "row_id", "score", "reason")
-        .join(texts, on="row_id", how="left", maintain_order="left")
+    first = subset.head(6).join(
+        texts_of(step.lake, subset.head(6)["row_id"], pool), on="row_id", how="left", maintain_order="left"
     )
+    place = pl.format("{} #{}", "source", "position")
     rules = (
         ledger.filter(pl.col("decision") == "dropped")
-        .group_by("rule")
-        .agg(pl.len().alias("rows"), pl.first("reason").alias("for example"))
+        .group_by("rule", maintain_order=True)
+        .agg(pl.len().alias("rows"), pl.first("reason").alias("for example"), place.first().alias("row"), pl.first("row_id"))
     )
     about = (
         step.scan("clustered/kmeans_model")
@@ -227,14 +227,17 @@ def _shown(
             about, left_on="group", right_on="cluster", how="left", maintain_order="left"
         ).with_columns(group=pl.coalesce("top_terms", pl.col("group").cast(pl.String)))
     return {
-        "first rows": metadata.table(first, 160),
         "mix by source": metadata.mix(
-            shares(subset.select(group="source"), ledger.select(group="source")), "share by source"
+            shares(subset.select(group="source"), ledger.select(group="source")), "source"
         ),
-        "mix by cluster": metadata.mix(by_cluster, "share by cluster"),
-        "dropped in this recipe": metadata.table(rules.sort("rows", descending=True), 160),
-        "decisions": metadata.table(ledger.group_by("decision").len().sort("decision")),
+        "mix by cluster": metadata.mix(by_cluster, "cluster"),
         **({"score": metadata.histogram(subset["score"], "score of the chosen rows")} if recipe.score else {}),
+        "decisions": metadata.table(ledger.group_by("decision").agg(pl.len().alias("rows")).sort("decision")),
+        "dropped in this recipe": metadata.table(rules.sort("rows", descending=True), 160),
+        "first rows": metadata.table(
+            first.select("rank", "instruction", "response", "reason", place.alias("row"), "row_id"), 120
+        ),
+        "their scores": metadata.table(first.select("rank", "score", *recipe.indicators, "gain")),
     }
 
 

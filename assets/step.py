@@ -206,18 +206,20 @@ class Step:
         """Report a table that is already what it should be, with the verdicts that it was stored with."""
         suites = stored.facts.get("checks", {})
         yield from self._checks(key, from_dicts(suites.get(CONTRACT, [])), from_dicts(suites.get(STATISTICS, [])))
-        frame = self.lake.scan(key.path, self.partition)
-        shown = metadata.of_table(frame, self._lineage(key, frame, {}))
+        frame = pl.scan_parquet(self.lake.path(key.path, self.partition), glob=False)
+        lineage = self._lineage(key, frame, stored.facts.get("columns from", {}))
         yield dg.MaterializeResult(
             asset_key=key,
             value=Unchanged(stored),
             data_version=dg.DataVersion(stored.data_version),
             metadata={
-                **shown,
-                **metadata.of_facts(stored.facts),
+                **metadata.of_table(frame, lineage),
                 **metadata.kept(stored),
-                "up to date": True,
+                **metadata.of_inputs(self.lake, stored.inputs),
+                **metadata.of_facts(stored.facts),
                 "rows computed": 0,
+                "rows reused": stored.rows,
+                "up to date": True,
             },
         )
 
@@ -246,6 +248,7 @@ class Step:
             facts={
                 **facts,
                 "checks": {CONTRACT: contract.as_dicts(), STATISTICS: statistics.as_dicts()},
+                "columns from": {name: list(pairs) for name, pairs in result.columns_from.items()},
                 "shown": metadata.storable(result.metadata),
             },
         )
@@ -261,9 +264,10 @@ class Step:
                     frame if staged is None else pl.scan_parquet(data, glob=False),
                     self._lineage(key, frame, result.columns_from),
                 ),
-                **metadata.of_facts(facts),
                 **result.metadata,
                 **metadata.of_change(stored, manifest),
+                **metadata.of_inputs(self.lake, manifest.inputs),
+                **metadata.of_facts(facts),
                 "up to date": False,
             },
         )
@@ -292,7 +296,7 @@ class Step:
         for dep in self.deps(key):
             place = (self.lake.partitions(dep.path) or [None])[0] if self.is_partitioned(dep.path) else None
             if self.lake.exists(dep.path, place):
-                upstream[dep.to_user_string()] = self.lake.scan(dep.path, place).collect_schema().names()
+                upstream[dep.to_user_string()] = list(pl.read_parquet_schema(self.lake.path(dep.path, place)))
         return metadata.column_lineage(frame.collect_schema().names(), upstream, extra)
 
     def progress(self, what: str, total: int, unit: str = "rows") -> Progress:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from methods.diversity import coreset as diversity_coreset
+from methods.diversity import geometry as diversity_geometry
 from methods.diversity import handcrafted as diversity_handcrafted
 from methods.diversity import measures as diversity_measures
 from methods.importance import handcrafted as importance_handcrafted
@@ -23,6 +24,7 @@ INDICATORS: tuple[Indicator, ...] = (
     *quality_handcrafted.INDICATORS,
     *quality_model.INDICATORS,
     *diversity_handcrafted.INDICATORS,
+    *diversity_geometry.INDICATORS,
     *importance_handcrafted.INDICATORS,
 )
 

@@ -13,12 +13,15 @@ asset that writes it; vectors have their own module (`vectors.py`), because they
     HOME/lake/sources/NAME.json                    which file a source is read from
 """
 
+import fcntl
 import json
 import os
 import re
+import shutil
+import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,6 +153,20 @@ class Lake:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.parent / f".{path.stem}.{uuid.uuid4().hex}.staged"
 
+    def sweep(self, older_than: float = 24 * 3600) -> int:
+        """Remove what killed runs left half written, if it is older than this many seconds; returns how many."""
+        left = [path for path in self.root.rglob(".*.staged") if _age(path) > older_than]
+        for path in left:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        return len(left)
+
+    def alone(self, waiting: Callable[[], None] | None = None) -> AbstractContextManager[None]:
+        """Only one command at a time works on a home: it sets the pool of every table that looks across sources."""
+        return locked(self.root / ".command.lock", waiting)
+
     # ---- caches -------------------------------------------------------------------------------------------------
 
     def cache(self, name: str, identity: dict[str, Any]) -> "RowCache":
@@ -191,12 +208,17 @@ class Lake:
 class RowCache:
     """Finished batches, each a file of its own: safe against a kill at any moment and against two writers.
 
-    A row's last word is not overwritten: a row that is already there is not computed again, so a batch that two runs
-    finish at once is merely stored twice, and read once.
+    A row's last word is not overwritten: a row that is already there is not computed again, and a batch that two runs
+    finish at once is merely stored twice, and read once. Whoever scans or compacts while others may do so too does it
+    inside ``alone()``; who waits there finds the other's rows finished.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Nobody else reads or joins files meanwhile. A killed process lets go by itself."""
+        return locked(self.folder / ".lock")
 
     def scan(self) -> pl.LazyFrame | None:
         """All cached rows, one entry a row id, or None if there is none."""
@@ -223,6 +245,27 @@ class RowCache:
             self.append(frame.collect())
             for file in files:
                 file.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a file against every other process (and thread) that asks for the same; says so if it has to wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

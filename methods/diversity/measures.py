@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from methods.diversity.handcrafted import ROWS_AT_A_TIME, pair_distances
+from methods.diversity.geometry import ROWS_AT_A_TIME, pair_distances
 from methods.kinds import Measure, Subset
 from methods.numerics.neighbours import top_k
 from methods.numerics.similarity import blocks

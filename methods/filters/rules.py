@@ -242,8 +242,8 @@ RULES: tuple[Rule, ...] = (
         "language_mismatch", "Answered in another language",
         "Prompt and response are in different languages, and the prompt does not speak of a language.",
         _mismatch,
-        lambda _: pl.format("prompt is in '{}', response in '{}' with probability {}", "instruction_language", "language",
-                            pl.col("language_sure").round(2)),
+        lambda _: pl.format("prompt is in '{}', response in '{}' with probability {}", "instruction_language",
+                            "language", pl.col("language_sure").round(2)),
         ("language_confidence",),
     ),
     Rule(

@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.diversity import handcrafted
-from methods.diversity.handcrafted import INDICATORS, distinct_2, hdd, knn_1, mattr, mtld, pca_row_variance, ttr
+from methods.diversity import geometry, handcrafted
+from methods.diversity.geometry import knn_1, pca_row_variance
+from methods.diversity.handcrafted import distinct_2, hdd, mattr, mtld, ttr
 from methods.kinds import Pool
 from methods.text import count_block
 
 T = "a b a c a b d e a f"
-LEXICAL = [method for method in INDICATORS if method.scope == "row"]
-GEOMETRIC = [method for method in INDICATORS if method.scope == "pool"]
+LEXICAL = [method for method in (*handcrafted.INDICATORS, *geometry.INDICATORS) if method.scope == "row"]
+GEOMETRIC = [method for method in (*handcrafted.INDICATORS, *geometry.INDICATORS) if method.scope == "pool"]
 word_lists = st.lists(st.sampled_from("abcdefghijkl"), min_size=1, max_size=60)
 
 
@@ -230,7 +231,7 @@ def test_pca_row_variance_by_hand():
 @pytest.mark.parametrize("block", [3, 1000])
 def test_pca_against_sklearn(monkeypatch, block):
     decomposition = pytest.importorskip("sklearn.decomposition")
-    monkeypatch.setattr(handcrafted, "ROWS_AT_A_TIME", block)
+    monkeypatch.setattr(geometry, "ROWS_AT_A_TIME", block)
     rng = np.random.default_rng(11)
     x = (rng.normal(size=(60, 8)) * np.array([9, 7, 5, 4, 3, 2, 1, 0.1]) + 20).astype(np.float32)
     fitted = decomposition.PCA(svd_solver="full").fit(x.astype(float))

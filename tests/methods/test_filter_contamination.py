@@ -1,6 +1,6 @@
 """Leaked test items: found when they are there, and not when only their wording is."""
 
-# ruff: noqa: E501 (test texts read better unbroken)
+
 
 from __future__ import annotations
 

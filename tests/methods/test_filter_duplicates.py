@@ -1,6 +1,6 @@
 """Signatures, candidate pairs and verification against brute force."""
 
-# ruff: noqa: E501 (test texts read better unbroken)
+
 
 from __future__ import annotations
 

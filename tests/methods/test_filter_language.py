@@ -1,6 +1,6 @@
 """The language of a text, offline."""
 
-# ruff: noqa: E501 (test texts read better unbroken)
+
 
 from __future__ import annotations
 

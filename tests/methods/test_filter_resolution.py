@@ -1,6 +1,6 @@
 """Which row of a pair stays."""
 
-# ruff: noqa: E501 (test texts read better unbroken)
+
 
 from __future__ import annotations
 

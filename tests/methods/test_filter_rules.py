@@ -1,6 +1,6 @@
 """Each rule with rows that it must drop and rows, close to those, that it must not."""
 
-# ruff: noqa: E501 (test texts read better unbroken)
+
 
 from __future__ import annotations
 

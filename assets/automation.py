@@ -3,17 +3,22 @@
 Here belong the automation conditions, as named constants that say what would go wrong without each part. What starts a
 source's own lane is the landing sensor; these conditions concern the assets that look across sources.
 
+One gate watches the sources: `filtered/pool`, the list of rows to choose from (`gate`). It opens when the content of any table
+of a lane has changed, no lane is under way, and nothing that follows is. Everything else that looks across sources follows the
+pool (`REFRESH`), in the same look and thus in the same run. So a lane is judged as a whole, many files that land together make
+one choice, and the tables of all sources are watched once instead of once for every reader.
+
 What a broken contract means here: a table that breaks its contract is never stored, so the last good one stays and its data
 version does not change.
 
 - A file that fails where it is read or filtered changes nothing: the source stays in use as it was, and other sources are
-  refreshed as if nothing had happened (`HEAD`).
+  refreshed as if nothing had happened.
 - A lane that fails later (embedding, evidence, scores) leaves the source half refreshed: its rows are new, some of what is
-  known of them is old. No subset is right then, so whatever reads the broken table waits until the lane passes
-  (`BROKEN_INPUT`), and a step that is started all the same refuses (`assets.step.Step.pool`).
+  known of them is old. No subset is right then, so the gate stays shut until that table passes (`BROKEN_LANE`), and a step that
+  is started all the same refuses (`assets.step.Step.pool`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import or_
 
@@ -21,78 +26,117 @@ import dagster as dg
 
 from methods import catalog
 
-_condition = dg.AutomationCondition
-FROM_COMMAND_LINE = {"sluice/from": "command line"}
-"""The tag of runs that make a source's lane and the recipe together, outside the daemon."""
-
-
-def _lane_ends() -> tuple[str, ...]:
-    """The last table of every last step of a lane: where none of them is in progress, no lane is under way."""
-    last = {indicator.needs: f"scored/{indicator.id}" for indicator in catalog.INDICATORS if indicator.scope == "row"}
-    return ("filtered/signatures", "embedded/minilm", *last.values())
-
-
-LANE_ENDS = _lane_ends()
+GATE = "filtered/pool"
+_ROW_SCORES = tuple(indicator for indicator in catalog.INDICATORS if indicator.scope == "row")
 HEAD = ("filtered/instructions", "filtered/dropped")
-"""Where a lane begins to be read by others: a contract broken here has changed nothing of what they read."""
+"""Where others begin to read a lane: a contract broken here, or before, has changed nothing that anybody reads."""
+LATER = (
+    *("filtered/signatures", "evidence/text_counts", "evidence/token_statistics", "embedded/minilm"),
+    *(f"scored/{indicator.id}" for indicator in _ROW_SCORES),
+)
+"""The rest of a lane: what is known of a source's rows."""
+LANE_ENDS = (
+    *("filtered/signatures", "embedded/minilm"),
+    *{indicator.needs: f"scored/{indicator.id}" for indicator in _ROW_SCORES}.values(),
+)
+"""The last table of every last step of a lane: where none of them is in progress, no lane is under way."""
+FROM_COMMAND_LINE = {"sluice/from": "command line"}
+"""The tag of runs in which the command line makes the sources' lanes and then all that was asked for."""
 
-_LANE_UNDER_WAY = reduce(
-    or_, (_condition.asset_matches(key.split("/"), _condition.in_progress()) for key in LANE_ENDS)
-).with_label("a source's lane is under way")
-"""Looking at the direct inputs alone is not enough: a recipe reads the rows, which are made early in a lane, and clusters,
-which wait for the lane's embeddings; it would choose twice, and the first time from a source that is half refreshed."""
+_condition = dg.AutomationCondition
+_IN_PROGRESS = _condition.in_progress()
 
 
-def refresh(aside: Sequence[str] = ()) -> dg.AutomationCondition:
-    """Made again once for each change of content of what it reads, and only if it was ever made.
+def _any_of(keys: Iterable[str], condition: dg.AutomationCondition) -> dg.AutomationCondition:
+    return reduce(or_, (_condition.asset_matches(key.split("/"), condition) for key in keys))
 
-    A change of the assets in ``aside`` alone is no reason (but what is in progress among them is waited for).
-    """
-    ignored = dg.AssetSelection.assets(*(key.split("/") for key in aside)) if aside else None
-    # Content counts, not the event: without `data_version_changed` a refresh with the same content would choose again.
-    # Without `executed_with_root_target` an input made in the same run as this asset would count as news afterwards.
-    content = _condition.data_version_changed() & ~_condition.executed_with_root_target()
-    news = _condition.any_deps_match(content)
-    # Without `will_be_requested` every level of the graph would wait a tick for the one before.
-    changed = _condition.any_deps_match(content | _condition.will_be_requested())
-    if ignored is not None:
-        news, changed = news.ignore(ignored), changed.ignore(ignored)
-    # A change that lands between a request and the next look comes with the request in the same look: without `~news` it
-    # would be taken for dealt with. What the command line made of its own lanes needs no second run.
-    by_hand = _condition.newly_updated() & _condition.executed_with_tags(tag_values=FROM_COMMAND_LINE)
-    dealt_with = (_condition.newly_requested() & ~news) | by_hand | _condition.initial_evaluation()
-    pending = changed.with_label("an input has other content, or is about to be made again").since(
-        dealt_with.with_label("dealt with")
-    )
+
+LANE_UNDER_WAY = _any_of(LANE_ENDS, _IN_PROGRESS).with_label("a source's lane is under way")
+"""The rows are made early in a lane, and what waits for embeddings and scores late: without this a recipe would choose twice,
+and the first time from a source that is half refreshed."""
+
+_BROKEN = _condition.any_checks_match(_condition.check_failed(), blocking_only=True)
+BROKEN_LANE = _any_of(LATER, _BROKEN).with_label("a source is half refreshed: a contract in its lane is broken")
+"""A blocking check stops its own run only; without this the next look would choose beside what the check refused."""
+
+_CONTENT = _condition.data_version_changed() & ~_condition.all_new_updates_have_run_tags(tag_values=FROM_COMMAND_LINE)
+OTHER_CONTENT = _any_of((*HEAD, *LATER), _CONTENT).with_label("a source has other content")
+"""Content counts, not the event: without ``data_version_changed`` a refresh with the same content would choose again.
+What the command line makes of its lanes it chooses from by itself, perhaps with a budget of its own; without
+``all_new_updates_have_run_tags`` that subset would be replaced at the next look."""
+
+
+def gate(followers: Iterable[dg.AssetKey] = ()) -> dg.AutomationCondition:
+    """Of the pool: open once for each change of the sources' content, when lanes and ``followers`` are at rest."""
+    # A change between a request and the next look comes with the request in one look: without `~again` it would be taken
+    # for dealt with.
+    again = _any_of(HEAD[:1], _CONTENT)
+    dealt_with = (_condition.newly_requested() & ~again) | _condition.initial_evaluation()
+    choosing = _any_of((key.to_user_string() for key in (dg.AssetKey(GATE.split("/")), *followers)), _IN_PROGRESS)
     return (
-        # First, because what is decided last must not be older than what is decided first.
-        ~_LANE_UNDER_WAY
-        & pending.with_label("changed since it was last asked for")
+        # First, for what is looked at last must not be older than what is looked at first.
+        ~LANE_UNDER_WAY
+        # A change that lands while a selection runs waits for its end; then everything is chosen again in one run.
+        & ~choosing.with_label("a selection is under way")
+        & ~BROKEN_LANE
+        & ~_condition.missing()
+        # `since` keeps the change in mind while the gate is shut.
+        & OTHER_CONTENT.since(dealt_with.with_label("dealt with")).with_label("not yet chosen from")
+    ).with_label("the sources have changed")
+
+
+def with_gate(assets: dg.AssetsDefinition, followers: Iterable[dg.AssetKey]) -> dg.AssetsDefinition:
+    """The same assets; if the pool is among them, with the gate that waits for ``followers`` (known only when all is put together)."""
+    pool = dg.AssetKey(GATE.split("/"))
+    if pool not in assets.keys:
+        return assets
+    shut = gate(key for key in followers if key != pool)
+    return assets.map_asset_specs(
+        lambda spec: spec.replace_attributes(automation_condition=shut) if spec.key == pool else spec
+    )
+
+
+_LANE = dg.AssetSelection.assets(*(key.split("/") for key in (*HEAD, *LATER)))
+_NEWS = _condition.data_version_changed() & ~_condition.executed_with_root_target()
+"""Without ``executed_with_root_target`` an input made in the same run as this asset would count as news afterwards."""
+_REQUESTED = _condition.will_be_requested()
+"""Without it every level of the graph would wait a look for the one before, and each would be a run of its own."""
+BROKEN_INPUT = _condition.any_deps_match(_BROKEN).ignore(_LANE).with_label("an input's contract is broken")
+"""As `BROKEN_LANE`, for what looks across sources itself."""
+
+
+def _follow(changed: dg.AutomationCondition, news: dg.AutomationCondition) -> dg.AutomationCondition:
+    dealt_with = (_condition.newly_requested() & ~news) | _condition.initial_evaluation()
+    return (
+        changed.since(dealt_with.with_label("dealt with")).with_label("changed since it was last asked for")
         # What a person never asked for is not computed.
         & ~_condition.missing()
-        # The change is kept in mind (`since`) while inputs or this asset itself are being made, and chosen from afterwards.
-        & ~_condition.any_deps_in_progress()
-        & ~_condition.in_progress()
+        # Whoever makes an input or this asset by hand is not disturbed.
+        & ~_condition.any_deps_match(_IN_PROGRESS).ignore(_LANE)
+        & ~_IN_PROGRESS
         & ~BROKEN_INPUT
     ).with_label("refresh what is in use")
 
 
-BROKEN_INPUT = (
-    _condition.any_deps_match(_condition.any_checks_match(_condition.check_failed(), blocking_only=True))
-    .ignore(dg.AssetSelection.assets(*(key.split("/") for key in HEAD)))
-    .with_label("an input's contract is broken")
+REFRESH = _follow(
+    _condition.any_deps_match(_NEWS | _REQUESTED).ignore(_LANE).with_label("an input is new or about to be made"),
+    _condition.any_deps_match(_NEWS).ignore(_LANE),
 )
-"""A blocking check stops its own run only; without this the next tick would choose beside what the check refused."""
-
-REFRESH = refresh()
-"""For everything that looks across all sources."""
+"""Made again once for each change of content of what it reads, if it was ever made."""
 
 
-def refresh_of(sources: Sequence[str], aside: Sequence[str]) -> dg.AutomationCondition:
-    """For a recipe and its card: one with sources of its own is not asked when another source changes.
+def refresh_of(sources: Sequence[str] = (), aside: Sequence[str] = ()) -> dg.AutomationCondition:
+    """For a recipe and its card: `REFRESH`, but one with ``sources`` of its own is not asked when another source changes.
 
-    ``aside`` are the tables that every recipe reads but that say of a source what they said before when others come and go:
-    the list of the pool, its duplicate pairs, its cluster labels. An indicator relative to the pool does count: what it says
-    of a row depends on the other sources.
+    ``aside`` are the tables that such a recipe reads but that say the same of its sources when others come and go. An
+    indicator relative to the pool does count: what it says of a row depends on the other sources.
     """
-    return refresh(aside) if sources else REFRESH
+    if not sources:
+        return REFRESH
+    ignored = _LANE | dg.AssetSelection.assets(*(key.split("/") for key in aside))
+    news = _condition.any_deps_match(_NEWS).ignore(ignored)
+    own = _condition.any_deps_match(_condition.data_version_changed() & ~_condition.missing()).allow(_LANE)
+    own_pending = own.since((_condition.newly_requested() & ~own) | _condition.initial_evaluation())
+    opened = _condition.asset_matches(GATE.split("/"), _REQUESTED)
+    changed = (own_pending & opened) | _condition.any_deps_match(_NEWS | _REQUESTED).ignore(ignored)
+    return _follow(changed.with_label("its own sources have changed, or an input is new"), news)

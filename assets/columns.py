@@ -1,7 +1,7 @@
 """What the columns of the tables mean, in a phrase each, for the pages of the UI.
 
-Here belong the phrases alone. A column means the same in every table that has it; what an indicator's number means stands in
-the catalogue.
+Here belong the phrases alone. A column means the same in every table that has it; what an indicator's number means
+stands in the catalogue.
 """
 
 from collections.abc import Sequence

@@ -109,7 +109,9 @@ def _card(step: Step, recipe: Recipe, pool: Sequence[str], encoder: Encoder) -> 
 def _against_random() -> pl.Expr:
     """In a word, whether the subset is better than as many rows drawn at random."""
     gap = (pl.col("subset") - pl.col("random")) * pl.when(pl.col("direction") == "lower").then(-1).otherwise(1)
-    words = pl.when(gap > 0).then(pl.lit("better")).when(gap < 0).then(pl.lit("worse")).when(gap == 0).then(pl.lit("same"))
+    words = (
+        pl.when(gap > 0).then(pl.lit("better")).when(gap < 0).then(pl.lit("worse")).when(gap == 0).then(pl.lit("same"))
+    )
     named = pl.when(pl.col("direction") == "band").then(pl.lit("no better end")).otherwise(words)
     return named.alias("against random")
 

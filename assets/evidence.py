@@ -15,6 +15,7 @@ import polars as pl
 from assets import automation, metadata
 from assets.coverage import FROM_FILTERED, coverage, rows_to_assess, share_not_ok
 from assets.embedded import vectors_of
+from assets.filtered import RULES_VERSION
 from assets.incremental import fill, in_blocks
 from assets.partitions import SOURCES, same_source, whole_pool
 from assets.step import Result, Step, check_specs
@@ -45,11 +46,12 @@ NEIGHBOURS_KEPT = 10
 def text_counts(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
     """Count the rows that were not counted yet."""
     step = Step(context, lake, settings)
+    config = {"language": RULES_VERSION}  # the language of a row is told by the rules
 
     def compute() -> Result:
         rows = rows_to_assess(step).select("row_id", "instruction", "input", "response", "language")
         done = fill(
-            step, COUNTS, rows, [step.previous(COUNTS, {})], in_blocks(step, "counting words", text.count_block)
+            step, COUNTS, rows, [step.previous(COUNTS, config)], in_blocks(step, "counting words", text.count_block)
         )
         words = pl.scan_parquet(done.data, glob=False).select("response_n_words").collect()["response_n_words"]
         return Result(
@@ -58,7 +60,7 @@ def text_counts(context: dg.AssetExecutionContext, lake: LakeResource, settings:
             {"response length": metadata.histogram(words, "words in the response")},
         )
 
-    yield from step.make(COUNTS, {}, compute)
+    yield from step.make(COUNTS, config, compute)
 
 
 @dg.asset(
@@ -94,7 +96,9 @@ def token_statistics(
 
         done = fill(step, TOKENS, rows, [], forward, cache)
         facts = {**done.facts, **coverage(step), **share_not_ok(done.data), "model": str(identity.get("model", ""))}
-        seen = pl.scan_parquet(done.data, glob=False).select("n_response_tokens", pl.col("logp_conditional").list.mean())
+        seen = pl.scan_parquet(done.data, glob=False).select(
+            "n_response_tokens", pl.col("logp_conditional").list.mean()
+        )
         tokens, mean = seen.collect().get_columns()
         shown = {
             "response length": metadata.histogram(tokens, "tokens in the response"),

@@ -124,7 +124,7 @@ def _validate(expectations: Sequence[Expectation], table: pl.DataFrame) -> list[
         result = batch.get_batch({"dataframe": table.to_pandas()}).validate(suite, result_format="BASIC")
     finally:
         context.data_sources.delete(name)
-    return [_outcome(e, r) for e, r in zip(expectations, _in_order(result.results, expectations), strict=True)]
+    return [_outcome(e, r, table) for e, r in zip(expectations, _in_order(result.results, expectations), strict=True)]
 
 
 def _in_order(results: Sequence[Any], expectations: Sequence[Expectation]) -> list[Any]:
@@ -144,26 +144,39 @@ def _in_order(results: Sequence[Any], expectations: Sequence[Expectation]) -> li
     return ordered
 
 
-def _outcome(expectation: Expectation, result: Any) -> Outcome:
+def _outcome(expectation: Expectation, result: Any, table: pl.DataFrame) -> Outcome:
     numbers = result.result or {}
-    column = ", ".join(_columns(expectation)) or "table"
+    columns = _columns(expectation)
+    column = ", ".join(columns) or "table"
     if result.exception_info and result.exception_info.get("raised_exception"):
         observed = str(result.exception_info.get("exception_message"))[:200]
     elif "observed_value" in numbers:
         observed = str(numbers["observed_value"])[:200]
+    elif table.height == 1 and len(columns) == 1:
+        observed = _short(_number(table[columns[0]][0]))
     elif result.success:
         observed = "as expected"
     else:
-        observed = (
-            f"{numbers.get('unexpected_count', '?')} other, e.g. {numbers.get('partial_unexpected_list', [])[:3]}"[:200]
-        )
+        others = ", ".join(_short(_number(value)) for value in numbers.get("partial_unexpected_list", [])[:3])
+        observed = f"{numbers.get('unexpected_count', '?')} of {table.height:,} other, e.g. {others}"[:200]
     return Outcome(expectation.kind, column, _words(expectation), observed, bool(result.success), expectation.why)
+
+
+WORDS = {
+    "ExpectColumnValuesToBeUnique": "no value twice",
+    "ExpectCompoundColumnsToBeUnique": "no two lines alike",
+    "ExpectColumnValuesToNotBeNull": "always there",
+    "ExpectColumnValuesToMatchRegex": "like {regex}",
+}
+"""What the commonest expectations ask, for a person."""
 
 
 def _words(expectation: Expectation) -> str:
     rest = {k: v for k, v in expectation.kwargs.items() if k not in {"column", "column_list"}}
     if set(rest) == {"min_value", "max_value"}:
         return _range(rest["min_value"], rest["max_value"])
+    if expectation.kind in WORDS:
+        return WORDS[expectation.kind].format(**{k: _short(v) for k, v in rest.items()})
     verb = (
         _snake(expectation.kind)
         .removeprefix("expect_")
@@ -180,8 +193,14 @@ def _range(low: float | None, high: float | None) -> str:
     return f"at most {high:g}" if low is None else f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
 
 
+def _number(value: Any) -> Any:
+    if not isinstance(value, float) or value.is_integer():
+        return value
+    return "null" if value != value else float(f"{value:.4g}")
+
+
 def _short(value: Any) -> str:
-    text = str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

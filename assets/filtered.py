@@ -23,12 +23,15 @@ from methods.filters import contamination, duplicates, resolution, rules
 from methods.rows import TEXT
 from methods.selection import twins
 from resources.fingerprint import fingerprint
+from resources.lake import LakeError
 from resources.settings import Settings
 from resources.tables import LakeResource
 
 RULES_VERSION = "1"
 """Raised when a rule judges differently."""
 KEPT, DROPPED = dg.AssetKey(["filtered", "instructions"]), dg.AssetKey(["filtered", "dropped"])
+PAIRS_FROM = 0.7
+"""Pairs are kept from this similarity upwards; a recipe may drop from any higher one without finding them again."""
 SIGNATURES, PAIRS, POOL = (dg.AssetKey(["filtered", name]) for name in ("signatures", "duplicates", "pool"))
 
 
@@ -91,7 +94,13 @@ def filter_config(step: Step) -> rules.FilterConfig:
     import yaml
 
     path = step.lake.home / "filters.yaml"
-    lasting = (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+    try:
+        lasting = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+        if not isinstance(lasting, dict):
+            raise ValueError("give a mapping of settings")
+        rules.FilterConfig.from_dict(lasting)
+    except (yaml.YAMLError, ValueError) as error:
+        raise LakeError(f"{path}: {error}") from error
     return rules.FilterConfig.from_dict({**lasting, **step.settings.filters})
 
 
@@ -103,7 +112,13 @@ def _targets(step: Step) -> tuple[contamination.Targets | None, dict[str, str]]:
     if not files:
         return None, {}
     batches = [batch.rows for file in files for batch in readers.read_file(file, file.stem, layout="prompts")]
-    turns = pl.concat(batches).explode("messages").unnest("messages").filter(pl.col("role") == "user")
+    read = pl.concat(batches)
+    if unread := sorted({file.stem for file in files} - set(read["source"])):
+        raise LakeError(
+            f"no test item could be read from {', '.join(unread)} in {step.lake.targets}: put it right or take it out, or "
+            "leaks would go unseen"
+        )
+    turns = read.explode("messages").unnest("messages").filter(pl.col("role") == "user")
     names = turns.select(pl.format("{}:{}", "source", "position"))
     targets = contamination.target_ngrams(turns["content"], names.to_series().to_list())
     return targets, {file.name: readers.content_hash(file) for file in files}
@@ -146,17 +161,10 @@ def _split(step: Step, verdicts: pl.LazyFrame) -> tuple[Path, Path, dict[str, An
     judged.filter(pl.col("rule").is_not_null()).sink_parquet(dropped)
     rows_in = raw.select(pl.len()).collect().item()
     drop = pl.scan_parquet(dropped, glob=False)
-    by_rule = drop.group_by("rule").agg(
-        pl.len().alias("rows"),
-        pl.first("detail").alias("for example"),
-        pl.first("response", "position", "row_id"),
-    )
+    by_rule = drop.group_by("rule").agg(pl.len().alias("rows"), pl.first("detail", "response", "position", "row_id"))
     by_rule_frame = by_rule.sort("rows", "rule", descending=[True, False]).collect()
     n_dropped = int(by_rule_frame["rows"].sum())
     n_kept = pl.scan_parquet(kept, glob=False).select(pl.len()).collect().item()
-    languages = (
-        pl.scan_parquet(kept, glob=False).group_by("language").len().sort("len", descending=True).head(12).collect()
-    )
     counts = {
         "rows in": rows_in,
         "rows dropped": n_dropped,
@@ -167,15 +175,25 @@ def _split(step: Step, verdicts: pl.LazyFrame) -> tuple[Path, Path, dict[str, An
         "share dropped": n_dropped / max(rows_in, 1),
         "dropped by rule": dict(by_rule_frame.select("rule", "rows").iter_rows()),
     }
-    return (
-        kept,
-        dropped,
-        counts,
-        {
-            "dropped by rule, with an example": metadata.table(by_rule_frame, 160),
-            "languages kept": metadata.table(languages.rename({"len": "rows"})),
-        },
-    )
+    return kept, dropped, counts, _shown(by_rule_frame, pl.scan_parquet(kept, glob=False))
+
+
+def _shown(by_rule: pl.DataFrame, kept: pl.LazyFrame) -> dict[str, Any]:
+    """What was dropped and why, with an example of each; what was only flagged; which languages stayed."""
+
+    def counted(rows: pl.LazyFrame, column: str) -> pl.DataFrame:
+        return (
+            rows.group_by(column).agg(pl.len().alias("rows")).sort("rows", column, descending=[True, False]).collect()
+        )
+
+    place = pl.format("#{}", "position").alias("place")
+    row = metadata.texts("response", "place").alias("response → position  [row_id]")
+    example = by_rule.with_columns(place).select("rule", "rows", pl.col("detail").alias("for example"), row)
+    return {
+        "dropped by rule": metadata.table(example),
+        "flagged and kept": metadata.table(counted(kept.select("flags").explode("flags").drop_nulls(), "flags")),
+        "languages kept": metadata.table(counted(kept, "language"), most=12),
+    }
 
 
 @dg.asset(
@@ -219,7 +237,7 @@ def signatures(context: dg.AssetExecutionContext, lake: LakeResource, settings: 
     deps=[whole_pool("filtered/instructions"), whole_pool("filtered/dropped")],
     code_version="1",
     kinds={"parquet"},
-    automation_condition=automation.REFRESH,
+    automation_condition=automation.gate(),
     check_specs=check_specs(POOL.path),
     description="The distinct rows of the pool in order (sources by name, then position): what pool-relative indicators, clusters and recipes "
     "look at. A content that stands in several places is listed once, with its first place and the number of its copies.",
@@ -235,6 +253,8 @@ def pool_rows(context: dg.AssetExecutionContext, lake: LakeResource, settings: S
             dropped = step.scan("filtered/dropped", pool).select(rows.collect_schema().names())
             rows = pl.concat([rows, dropped])
         places = rows.select("row_id", "source", "position", "part").collect()
+        if places.is_empty():
+            raise LakeError(f"nothing is left to choose from: the filters dropped every row of {', '.join(pool)}")
         distinct = places.group_by("row_id", maintain_order=True).agg(
             pl.first("source", "position", "part"), pl.len().alias("copies")
         )
@@ -264,7 +284,7 @@ def duplicate_pairs(context: dg.AssetExecutionContext, lake: LakeResource, setti
     """Find and verify the pairs across all sources of the pool."""
     step = Step(context, lake, settings)
     pool = step.pool(PAIRS)
-    config = {"threshold": duplicates.THRESHOLD, **settings.params.get("duplicates", {})}
+    config = {"threshold": PAIRS_FROM, **settings.params.get("duplicates", {})}
 
     def compute() -> Result:
         ids = step.scan("filtered/pool").select("row_id")
@@ -289,7 +309,7 @@ def duplicate_pairs(context: dg.AssetExecutionContext, lake: LakeResource, setti
             {"pool": pool, "alarms": alarms.height, "share near duplicate": repeated},
             {
                 "most similar pairs": metadata.table(
-                    _with_texts(pairs.sort("similarity", descending=True).head(12), texts), 160
+                    _with_texts(pairs.sort("similarity", descending=True).head(8), texts), 400
                 ),
                 "similarity of pairs": metadata.histogram(pairs["similarity"], "Jaccard similarity"),
                 "clusters that eat a source": metadata.table(alarms.head(12), 160),
@@ -317,7 +337,8 @@ def _with_texts(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     both = pairs.join(text, left_on="a", right_on="row_id", how="left", maintain_order="left").join(
         text, left_on="b", right_on="row_id", how="left", suffix=" of b", maintain_order="left"
     )
-    return both.select("similarity", "kind", pl.col("text").alias("text of a"), "text of b", "a", "b")
+    one, other = metadata.texts("text", row_id="a"), metadata.texts("text of b", row_id="b")
+    return both.select("similarity", pl.format("{}\n{}", one, other).alias("row a  [row_id] ⏎ row b  [row_id]"))
 
 
 ASSETS = (filtered, signatures, pool_rows, duplicate_pairs)

@@ -2,10 +2,10 @@
 
 Here belongs turning tables and numbers into Dagster metadata. Which of them an asset shows is the asset's business.
 
-What the UI does decides the forms. Markdown of fewer than 1,000 characters is shown in place, longer Markdown behind a link:
-so a histogram is a picture that fits. Tables of rows are Dagster's own tables, in place whatever their length, and plain
-text whatever the rows hold: in Markdown a row could draw links and load pictures. Column lineage is recorded but not shown
-by the open-source UI, so each column's description names its origin too.
+What the UI does decides the forms. Markdown of fewer than 1,000 characters is shown in place, longer Markdown behind a
+link: so a histogram is a picture that fits. Tables of rows are Dagster's own tables, in place whatever their length, and
+plain text whatever the rows hold: in Markdown a row could draw links and load pictures. Column lineage is recorded but
+not shown by the open-source UI, so each column's description names its origin too.
 """
 
 import base64
@@ -27,7 +27,7 @@ _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u
 """Control characters, and the marks that turn the direction of the text around them."""
 
 
-# ---- what every page shows --------------------------------------------------------------------------------------------------
+# ---- what every page shows ------------------------------------------------------------------------------------------
 
 
 def of_table(frame: pl.LazyFrame, lineage: dg.TableColumnLineage) -> dict[str, Any]:
@@ -49,10 +49,14 @@ def _kind(kind: pl.DataType) -> str:
 
 
 def _origins(lineage: dg.TableColumnLineage, column: str) -> list[str]:
-    deps = lineage.deps_by_column.get(column, ())
-    return [
-        dep.asset_key.to_user_string() + ("" if dep.column_name == column else f".{dep.column_name}") for dep in deps
-    ]
+    by_asset: dict[str, list[str]] = {}
+    for dep in lineage.deps_by_column.get(column, ()):
+        by_asset.setdefault(dep.asset_key.to_user_string(), []).append(dep.column_name)
+    named = []
+    for key, names in by_asset.items():
+        few = [key if name == column else f"{key}.{name}" for name in names]
+        named += few if len(few) <= 3 else [f"{len(few)} columns of {key}"]
+    return named
 
 
 def column_lineage(
@@ -112,7 +116,7 @@ def _short(value: Any) -> str:
     return f"`{text if len(text) <= 60 else text[:59] + '…'}`".replace("``", "`–`")
 
 
-# ---- where a table comes from -------------------------------------------------------------------------------------------------
+# ---- where a table comes from ---------------------------------------------------------------------------------------
 
 
 def of_inputs(lake: Lake, inputs: Mapping[str, str], most: int = 40) -> dict[str, Any]:
@@ -137,7 +141,7 @@ def of_inputs(lake: Lake, inputs: Mapping[str, str], most: int = 40) -> dict[str
 
 
 def models_behind(lake: Lake, names: Iterable[str]) -> list[str]:
-    """The models that had a part in these tables or in what they were made from, with the start of their content hash."""
+    """The models that had a part in these tables or in what those were made from, with the start of their hash."""
     todo, seen, models = list(names), set[str](), set[str]()
     while todo:
         name = todo.pop()
@@ -157,11 +161,11 @@ def models_behind(lake: Lake, names: Iterable[str]) -> list[str]:
     return sorted(models)
 
 
-# ---- kept with the table, for a run that finds it up to date --------------------------------------------------------------------
+# ---- kept with the table, for a run that finds it up to date --------------------------------------------------------
 
 
 def storable(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """An asset's pictures and tables as plain data, kept with the table so that an unchanged table can show them again."""
+    """An asset's pictures and tables as plain data, kept with the table to be shown again when it is unchanged."""
     kept: dict[str, Any] = {}
     for key, value in shown.items():
         if isinstance(value, dg.MarkdownMetadataValue):
@@ -181,7 +185,7 @@ def kept(stored: Manifest) -> dict[str, Any]:
     }
 
 
-# ---- tables ---------------------------------------------------------------------------------------------------------------------
+# ---- tables ---------------------------------------------------------------------------------------------------------
 
 
 def table(frame: pl.DataFrame, width: int = 300, most: int = 40) -> dg.MetadataValue:
@@ -192,6 +196,18 @@ def table(frame: pl.DataFrame, width: int = 300, most: int = 40) -> dg.MetadataV
     if frame.height > most:
         rows.append([f"… and {frame.height - most:,} more", *[""] * (frame.width - 1)])
     return _table(frame.columns, rows)
+
+
+def texts(*parts: str, row_id: str = "row_id", width: int = 130) -> pl.Expr:
+    """Several texts of a row and its id as one cell: the page is narrow, and an id by itself would take half of it."""
+    cut = [
+        pl.when(pl.col(part).str.len_chars() > width)
+        .then(pl.col(part).str.slice(0, width - 1) + "…")
+        .otherwise(pl.col(part))
+        .fill_null("–")
+        for part in parts
+    ]
+    return pl.format(" → ".join("{}" for _ in cut) + "  [{}]", *cut, row_id)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dg.TableMetadataValue:
@@ -229,16 +245,18 @@ def mix(shares: pl.DataFrame, label: str) -> dg.MetadataValue:
         return "█" * round(share / top * 16)
 
     change = pl.when(pl.col("pool") > 0).then(pl.format("× {}", (pl.col("subset") / pl.col("pool")).round(2)))
-    return table(shares.select(pl.col("group").alias(label), drawn("subset"), drawn("pool"), change.alias("ratio")), 80, 24)
+    return table(
+        shares.select(pl.col("group").alias(label), drawn("subset"), drawn("pool"), change.alias("ratio")), 80, 24
+    )
 
 
-# ---- pictures -------------------------------------------------------------------------------------------------------------------
+# ---- pictures -------------------------------------------------------------------------------------------------------
 
 
 def histogram(values: pl.Series, label: str, bins: int = 40) -> dg.MarkdownMetadataValue:
     """The distribution of a column of numbers as an inline picture, between its 0.5th and 99.5th percentile.
 
-    The picture is one outline, drawn with few characters, so that the page shows it in place; a thin line marks the median.
+    The picture is one outline of few characters, so that the page shows it in place; a thin line marks the median.
     """
     numbers = values.drop_nulls().drop_nans().to_numpy()
     if len(numbers) == 0:

@@ -16,6 +16,7 @@ from assets.partitions import SOURCES
 from assets.step import STORED, Result, Step, check_specs
 from methods import readers
 from methods.rows import QUARANTINE_SCHEMA, ROW_SCHEMA
+from resources.lake import LakeError
 from resources.settings import Settings
 from resources.tables import LakeResource
 
@@ -68,6 +69,10 @@ def raw(context: dg.AssetExecutionContext, lake: LakeResource, settings: Setting
     yield from step.publish(
         QUARANTINE, Result(bad, {"file": str(path)}, shown), step.draft(QUARANTINE, config, extra_inputs=inputs)
     )
+    if facts["records"] == facts["records quarantined"]:
+        good.unlink()
+        why = f"{by_reason['reason'][0]}: {bad['detail'][0]}" if bad.height else "it holds no records"
+        raise LakeError(f"{path} has no record that can be read ({facts['records']:,} were tried; the first: {why})")
     first = pl.scan_parquet(good, glob=False).select("position", "layout", "instruction", "response").head(8).collect()
     yield from step.publish(INSTRUCTIONS, Result(good, facts, {"first rows": metadata.table(first), **shown}), draft)
 
@@ -76,21 +81,25 @@ def _read(step: Step, path: Path, layout: str | None) -> tuple[Path, pl.DataFram
     """Rows into one staged Parquet file, bad records into a frame, and the counts that must add up."""
     import pyarrow.parquet as pq
 
+    batches = readers.read_file(path, step.partition or "", layout=layout)
     staged = step.lake.staging_path(INSTRUCTIONS.path, step.partition)
     progress = step.progress("reading", path.stat().st_size, "bytes")
     bad: list[pl.DataFrame] = [pl.DataFrame(schema=QUARANTINE_SCHEMA)]
     records_with_rows = last = 0
     writer = pq.ParquetWriter(staged, pl.DataFrame(schema=ROW_SCHEMA).to_arrow().schema, compression="zstd")
     try:
-        for batch in readers.read_file(path, step.partition or "", layout=layout):
+        for batch in batches:
             if batch.rows.height:
                 writer.write_table(batch.rows.to_arrow())
             bad.append(batch.quarantined)
             records_with_rows += batch.rows["position"].n_unique()
             last += batch.records
             progress.advance(batch.bytes_read - progress.done)
-    finally:
+    except BaseException:
         writer.close()
+        staged.unlink()
+        raise
+    writer.close()
     quarantined = pl.concat(bad)
     facts = {
         "records": last,

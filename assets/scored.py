@@ -74,7 +74,8 @@ def _description(indicator: Indicator) -> str:
     words = (indicator.compute.__doc__ or "").strip().split("\n\n")[0]
     return (
         f"**{indicator.title}**. {indicator.meaning} {BETTER[indicator.direction]}\n\n"
-        f"    {equations.readable(indicator.equation)}\n\n{words}\n\n{indicator.paper}; survey section {indicator.section}"
+        f"    {equations.readable(indicator.equation)}\n\n{words}\n\n"
+        f"{indicator.paper}; survey section {indicator.section}"
     )
 
 
@@ -107,17 +108,19 @@ def _of_rows(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsD
     def scored(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
         step = Step(context, lake, settings)
         todo: list[tuple[Indicator, dict[str, Any], Manifest]] = []
+        made_with = step.made_with(needs)
         for member in members:
             key = key_of(member.id)
             if key not in context.selected_asset_keys:
                 continue
-            config = {**member.params, **settings.params.get(member.id, {})}
+            params = {**member.params, **settings.params.get(member.id, {})}
+            config = {**params, MADE_WITH: made_with}
             draft = step.draft(key, config)
             stored = step.up_to_date(key, draft)
             if stored:
                 yield from step.unchanged(key, stored)
             else:
-                todo.append((member, config, draft))
+                todo.append((member, params, draft))
         yield from _score_rows(step, needs, todo)
 
     return scored
@@ -136,8 +139,8 @@ def _score_rows(
         )
     ids = evidence.select("row_id").collect()
     known: dict[str, pl.DataFrame] = {}
-    for member, config, _ in todo:
-        before = step.previous(key_of(member.id), config)
+    for member, _, draft in todo:
+        before = step.previous(key_of(member.id), draft.config)
         frame = (
             before.select("row_id", "value", "status").collect()
             if before is not None
@@ -153,9 +156,9 @@ def _score_rows(
     for block in evidence.join(rest.lazy(), on="row_id", how="semi", maintain_order="left").collect_batches(
         chunk_size=BLOCK, maintain_order=True
     ):
-        for member, config, _ in todo:
+        for member, params, _ in todo:
             new[member.id].append(
-                pl.concat([block.select("row_id"), member.compute(block, **config)], how="horizontal")
+                pl.concat([block.select("row_id"), member.compute(block, **params)], how="horizontal")
             )
         progress.advance(block.height)
     for member, _, draft in todo:
@@ -167,6 +170,9 @@ def _score_rows(
         yield from step.publish(key_of(member.id), _result(step, member, table, needs, counts), draft)
 
 
+MADE_WITH = "made with"
+"""Beside the parameters, a score's configuration names the code and models of its evidence: with another model, rows that
+were scored before are scored again."""
 SCORE_SCHEMA = {"row_id": pl.String, "value": pl.Float64, "status": pl.String}
 
 
@@ -275,9 +281,8 @@ def _extremes(step: Step, member: Indicator, table: pl.DataFrame) -> dict[str, A
         texts = _texts(step, rows["row_id"])
         shown[f"{name} rows"] = metadata.table(
             rows.join(texts, on="row_id", how="left", maintain_order="left").select(
-                "value", "prompt", "response", "row_id"
-            ),
-            160,
+                "value", metadata.texts("prompt", "response").alias("prompt → response  [row_id]")
+            )
         )
     return shown
 

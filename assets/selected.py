@@ -21,7 +21,7 @@ from methods import catalog
 from methods.selection import choose as science
 from methods.selection.recipe import Recipe, budget_rows
 from resources.encoder import Encoder
-from resources.lake import Lake
+from resources.lake import Lake, LakeError
 from resources.settings import Settings
 from resources.tables import LakeResource
 
@@ -105,6 +105,7 @@ def _choose(
 ) -> Result:
     from dataclasses import replace
 
+    _refuse_unsought_pairs(step, recipe)
     rows = step.scan("filtered/instructions", pool).select("row_id", "source", "position", "part").collect()
     labels = step.scan("clustered/kmeans").select("row_id", "cluster").collect()
     store = vectors_of(step.resource, encoder) if "vectors" in catalog.selector(recipe.selector).needs else None
@@ -130,12 +131,24 @@ def _choose(
     subset = _subset(ledger, data, labels)
     facts = _account(step, recipe, pool, ledger, rows, config["budget"])
     facts |= _kept_from_before(step, recipe, subset)
-    lineage = {name: [(f"scored/{name}", "value")] for name in recipe.indicators}
+    lineage = {name: [("filtered/instructions", name)] for name in ("row_id", "source", "position", "part")}
+    lineage |= {name: [(f"scored/{name}", "value")] for name in recipe.indicators}
     if recipe.score:
         lineage["score"] = [(f"scored/{name}", "value") for name in recipe.score.indicators]
     return Result(
         subset, facts, _shown(step, recipe, ledger, subset, pool), lineage, beside={ledger_path(recipe.name): ledger}
     )
+
+
+def _refuse_unsought_pairs(step: Step, recipe: Recipe) -> None:
+    """Pairs were sought down to a threshold; a recipe that wants less similar ones would miss them unnoticed."""
+    manifest = step.lake.manifest(["filtered", "duplicates"])
+    sought = float(manifest.config.get("threshold", 0)) if manifest else 0.0
+    if recipe.duplicates is not None and recipe.duplicates < sought:
+        raise LakeError(
+            f"recipe {recipe.name} drops near-duplicates from {recipe.duplicates:g}, but pairs were sought from {sought:g}: "
+            f"raise the former, or seek them from there with --param duplicates.threshold={recipe.duplicates:g}"
+        )
 
 
 def clusters_of(ids: pl.Series, labels: pl.DataFrame) -> np.ndarray:
@@ -211,7 +224,11 @@ def _shown(
     rules = (
         ledger.filter(pl.col("decision") == "dropped")
         .group_by("rule", maintain_order=True)
-        .agg(pl.len().alias("rows"), pl.first("reason").alias("for example"), place.first().alias("row"), pl.first("row_id"))
+        .agg(
+            pl.len().alias("rows"),
+            pl.first("reason").alias("for example"),
+            pl.first("row_id").alias("row_id of the example"),
+        )
     )
     about = (
         step.scan("clustered/kmeans_model")
@@ -227,15 +244,15 @@ def _shown(
             about, left_on="group", right_on="cluster", how="left", maintain_order="left"
         ).with_columns(group=pl.coalesce("top_terms", pl.col("group").cast(pl.String)))
     return {
-        "mix by source": metadata.mix(
-            shares(subset.select(group="source"), ledger.select(group="source")), "source"
-        ),
+        "mix by source": metadata.mix(shares(subset.select(group="source"), ledger.select(group="source")), "source"),
         "mix by cluster": metadata.mix(by_cluster, "cluster"),
         **({"score": metadata.histogram(subset["score"], "score of the chosen rows")} if recipe.score else {}),
         "decisions": metadata.table(ledger.group_by("decision").agg(pl.len().alias("rows")).sort("decision")),
         "dropped in this recipe": metadata.table(rules.sort("rows", descending=True), 160),
         "first rows": metadata.table(
-            first.select("rank", "instruction", "response", "reason", place.alias("row"), "row_id"), 120
+            first.with_columns(place=place).select(
+                "rank", metadata.texts("instruction", "response", "place").alias("row  [row_id]"), "reason"
+            )
         ),
         "their scores": metadata.table(first.select("rank", "score", *recipe.indicators, "gain")),
     }

@@ -70,9 +70,14 @@ class Step:
     def pool(self, key: dg.AssetKey, allowed: Sequence[str] | None = None) -> list[str]:
         """The sources that this run looks at: those named for the run (a missing one is an error), or all complete ones."""
         partitioned = [dep.path for dep in self.deps(key) if self.is_partitioned(dep.path)]
-        named = list(self.settings.sources) or list(allowed or [])
-        if self.settings.sources and allowed:
-            named = [source for source in self.settings.sources if source in allowed]
+        named = list(self.settings.sources or allowed or [])
+        if allowed:
+            named = [source for source in named if source in allowed]
+            if not named:
+                raise LakeError(
+                    f"{key.to_user_string()} looks at {', '.join(allowed)}, and this run at "
+                    f"{', '.join(self.settings.sources)}: name one of the former, or change the recipe's sources"
+                )
         if named:
             for source in named:
                 for path in partitioned:
@@ -131,7 +136,17 @@ class Step:
             and manifest.config == _plain(config)
             and manifest.code_version == self.code_version(key)
         )
-        return self.lake.scan(key.path, self.partition) if same else None
+        return self.lake.scan(key.path, self.partition).drop("source", strict=False) if same else None
+
+    def made_with(self, needs: Sequence[str]) -> dict[str, Any]:
+        """The code and the models behind some tables: what is read off rows that they describe changes with them."""
+        found = {}
+        for need in needs:
+            path = need.split("/")
+            manifest = self.lake.manifest(path, self.partition if self.is_partitioned(path) else None)
+            if manifest:
+                found[need] = {"code": manifest.code_version, **manifest.config}
+        return found
 
     # ---- whether there is anything to do ------------------------------------------------------------------------
 
@@ -155,6 +170,11 @@ class Step:
                         f"{key.to_user_string()} needs {name}"
                         + (f" of source {place!r}" if place else "")
                         + ": materialize it first"
+                    )
+                if missing := set(pool or ()) - set(manifest.facts.get("pool", pool or ())):
+                    raise LakeError(
+                        f"{name} was made without {', '.join(sorted(missing))}, which {key.to_user_string()} looks at: "
+                        "materialize it again"
                     )
                 versions[name + (f"[{place}]" if place else "")] = manifest.data_version
         return versions

@@ -12,9 +12,11 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from jobs import home as homes
 from methods import catalog
+from methods.formats import LAYOUTS
 from methods.selection.recipe import RecipeError, check_budget
 from resources.lake import Lake, LakeError, check_name
 
@@ -26,7 +28,7 @@ class UserError(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print the message."""
-        console.print(f"[bold red]error[/] {self.message}", highlight=False, markup=True)
+        console.print(f"[bold red]error[/] {escape(self.message)}", highlight=False)
 
 
 def _sources(_: Any, __: Any, values: Sequence[str]) -> dict[str, Path]:
@@ -92,7 +94,11 @@ SOURCE = click.option(
     metavar="NAME=FILE",
     help="A dataset; give several if you like.",
 )
-LAYOUT = click.option("--layout", help="Force a layout for all files of this call instead of recognising it.")
+LAYOUT = click.option(
+    "--layout",
+    type=click.Choice(LAYOUTS),
+    help="Force a layout for all files of this call instead of recognising it.",
+)
 PARAM = click.option(
     "--param", "params", multiple=True, callback=_params, metavar="ID.NAME=VALUE", help="A parameter of a method."
 )
@@ -141,10 +147,16 @@ def score(
     from assets.scored import key_of
     from jobs import outputs, tables
 
-    chosen = [_known(catalog.indicator, indicator) for indicator in indicators]
-    lake, _, _ = _work(home, sources, layout, [key_of(i.id) for i in chosen], {"params": params, "all_rows": True})
+    chosen = [_known(catalog.indicator, indicator) for indicator in dict.fromkeys(indicators)]
+    if out:
+        _friendly(lambda: outputs.check_extension(out))
+    lake, _, outcome = _work(
+        home, sources, layout, [key_of(i.id) for i in chosen], {"params": params, "all_rows": True}
+    )
     table = _friendly(
-        lambda: outputs.scores(lake, list(sources), [i.id for i in chosen], [i.id for i in chosen if i.scope == "pool"])
+        lambda: outputs.scores(
+            lake, outcome.sources, [i.id for i in chosen], [i.id for i in chosen if i.scope == "pool"]
+        )
     )
     if out:
         _friendly(lambda: outputs.write_table(table, out))
@@ -168,14 +180,14 @@ def measure(
 ) -> None:
     """Measure the files' rows as one set; prints JSON."""
     from jobs import measuring
+    from jobs.outputs import finite
 
-    chosen = [_known(catalog.measure, name) for name in measures]
-    lake, definitions, _ = _work(
+    chosen = [_known(catalog.measure, name) for name in dict.fromkeys(measures)]
+    lake, definitions, outcome = _work(
         home, sources, layout, measuring.keys_for(chosen), {"params": params, "all_rows": True}
     )
-    click.echo(
-        json.dumps(_friendly(lambda: measuring.measure(lake, definitions, list(sources), chosen, params)), indent=2)
-    )
+    found = _friendly(lambda: measuring.measure(lake, definitions, outcome.sources, chosen, params))
+    click.echo(json.dumps(finite(found), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 @main.command()
@@ -242,11 +254,12 @@ def explain(row_id: str, home: str | None, as_json: bool) -> None:
     """Everything known of a row: where it came from, every score, which recipes took it or dropped it, and why."""
     from jobs import explain as explaining
     from jobs import tables
+    from jobs.outputs import finite
 
     lake = homes.prepare(home)
     found = _friendly(lambda: explaining.explain(lake, row_id))
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False, default=str))
+        click.echo(json.dumps(finite(found.as_dict()), indent=2, ensure_ascii=False, default=str, allow_nan=False))
         return
     out = Console()
     for renderable in tables.explanation(found):
@@ -286,14 +299,20 @@ def _work(
 
     definitions = _friendly(_definitions)
     names = _names(lake, sources, recipe)
+    wait = lake.alone(lambda: console.print(f"waiting for another run on {lake.home}"))
+    click.get_current_context().with_resource(wait)
+    lake.sweep()
     with homes.instance() as instance:
         _friendly(lambda: runs.add_sources(lake, instance, sources, layout))
-        with watching.watching(console):
-            outcome = _friendly(
-                lambda: runs.materialize(definitions, instance, targets, names, {**settings, "sources": names})
-            )
+        try:
+            with watching.watching(console):
+                outcome = _friendly(
+                    lambda: runs.materialize(lake, definitions, instance, targets, names, {**settings, "sources": names})
+                )
+        finally:
+            runs.forget_unread(lake, instance, sources)
     for warning in outcome.warnings:
-        console.print(f"[yellow]worth a look[/] {warning}", highlight=False)
+        console.print(f"[yellow]worth a look[/] {escape(warning)}", highlight=False)
     console.print(tables.made(outcome), highlight=False)
     return lake, definitions, outcome
 
@@ -337,7 +356,7 @@ def _friendly(action: Callable[[], Any]) -> Any:
 
     try:
         return action()
-    except (LakeError, RecipeError, RunFailed, SourceError, ValueError) as error:
+    except (LakeError, RecipeError, RunFailed, SourceError, ValueError, OSError) as error:
         raise UserError(str(error)) from error
 
 

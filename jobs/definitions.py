@@ -10,7 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets import clustered, embedded, evaluated, evidence, filtered, raw, scored, selected
+from assets import automation, clustered, embedded, evaluated, evidence, filtered, raw, scored, selected
 from methods.selection.recipe import Recipe, load_folder
 from resources.causal_lm import CausalLM
 from resources.encoder import Encoder
@@ -55,6 +55,7 @@ def build_defs(
     assets = (*sources, *across)
     lane = [key for asset in assets if asset.partitions_def for key in asset.keys]
     downstream = [key for asset in assets if not asset.partitions_def for key in asset.keys]
+    assets = tuple(automation.with_gate(asset, downstream) for asset in assets)
     return dg.Definitions(
         assets=assets,
         resources={

@@ -162,7 +162,7 @@ def _scores(lake: Lake, row_id: str) -> list[dict[str, Any]]:
                         "direction": indicator.direction,
                         "source": place,
                         "code": manifest.code_version,
-                        "parameters": manifest.config,
+                        "parameters": {k: v for k, v in manifest.config.items() if k != "made with"},
                         "made of": _models(lake, manifest) or manifest.inputs,
                         "data version": manifest.data_version,
                         "made at": manifest.made_at,

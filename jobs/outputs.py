@@ -4,7 +4,8 @@ Here belongs writing what outsiders read. Every file is written beside its place
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import polars as pl
 
 from resources.lake import Lake, LakeError, replacing
 
+WRITERS: Mapping[str, Callable[[pl.DataFrame, Path], None]] = {
+    ".parquet": pl.DataFrame.write_parquet,
+    ".csv": pl.DataFrame.write_csv,
+    ".jsonl": pl.DataFrame.write_ndjson,
+}
 SCORE_COLUMNS = ["source", "position", "row_id", "indicator", "value", "status"]
 
 
@@ -38,13 +44,26 @@ def scores(lake: Lake, sources: Sequence[str], indicators: Sequence[str], pooled
     return pl.concat(parts)
 
 
+def check_extension(path: Path) -> None:
+    """Refuse, before the work, a file that could not be written after it."""
+    if path.suffix not in WRITERS:
+        raise LakeError(f"{path}: cannot write {path.suffix or 'a file without extension'}; use {', '.join(WRITERS)}")
+
+
 def write_table(frame: pl.DataFrame, path: Path) -> None:
     """Parquet, CSV or JSON lines, by the extension."""
-    writers = {".parquet": frame.write_parquet, ".csv": frame.write_csv, ".jsonl": frame.write_ndjson}
-    if path.suffix not in writers:
-        raise LakeError(f"{path}: cannot write {path.suffix or 'a file without extension'}; use {', '.join(writers)}")
+    check_extension(path)
     with replacing(path) as staged:
-        writers[path.suffix](staged)
+        WRITERS[path.suffix](frame, staged)
+
+
+def finite(value: Any) -> Any:
+    """The same without NaN and infinity, which JSON does not know: null stands in their place."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(part) for key, part in value.items()}
+    return [finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def write_subset(lake: Lake, recipe: str, path: Path) -> int:
@@ -54,7 +73,7 @@ def write_subset(lake: Lake, recipe: str, path: Path) -> int:
     with replacing(path) as staged, staged.open("w", encoding="utf-8") as file:
         count = 0
         for record in subset_records(lake, recipe):
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write(json.dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n")
             count += 1
     return count
 

@@ -5,40 +5,20 @@ happened. Printing is the command line's business.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from assets.partitions import SOURCES
-from resources.lake import Lake, LakeError, Source
+from jobs import memo
+from jobs.made import Made, Outcome
+from methods.selection.recipe import RecipeError
+from methods.streams import SourceError, kind_by_name
+from resources.lake import Lake, LakeError, MissingTable, Source
 
-
-@dataclass(frozen=True)
-class Made:
-    """One table after a run."""
-
-    key: str
-    source: str | None
-    rows: int
-    computed: int | None
-    up_to_date: bool
-    metadata: Mapping[str, Any]
-
-
-@dataclass
-class Outcome:
-    """What a command's runs made, what their expectations say, and what failed."""
-
-    made: list[Made] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-    @property
-    def up_to_date(self) -> int:
-        """Tables that needed nothing."""
-        return sum(m.up_to_date for m in self.made)
+SPOKEN = {error.__name__ for error in (LakeError, MissingTable, SourceError, RecipeError, ValueError)}
+"""Errors whose message is a sentence for a person."""
 
 
 class RunFailed(Exception):
@@ -52,28 +32,46 @@ def add_sources(
     for name, path in sources.items():
         if not path.is_file():
             raise LakeError(f"source {name!r}: there is no file {path}")
+        kind_by_name(path)
+    for name, path in sources.items():
         lake.register(Source(name, str(path.absolute()), layout))
     instance.add_dynamic_partitions(SOURCES.name or "", list(sources))
 
 
+def forget_unread(lake: Lake, instance: dg.DagsterInstance, sources: Iterable[str]) -> None:
+    """Take back sources of which nothing was ever read, so that a slip does not stand in the way of every later run."""
+    for name in sources:
+        if not lake.exists(["raw", "instructions"], name):
+            lake.unregister(name)
+            instance.delete_dynamic_partition(SOURCES.name or "", name)
+
+
 def materialize(
+    lake: Lake,
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,
     targets: Sequence[dg.AssetKey],
     sources: Sequence[str],
     settings: Mapping[str, Any],
 ) -> Outcome:
-    """Make the targets and all that they are made of: first each source's lane, then what looks across sources."""
+    """Make the targets and all that they are made of: first each source's lane, then what looks across sources.
+
+    The same call over the same data, with every table as it was left, starts no run.
+    """
     graph = definitions.resolve_asset_graph()
     wanted = dg.AssetSelection.assets(*targets).upstream().required_multi_asset_neighbors().resolve(graph)
     lane = sorted(key for key in wanted if graph.get(key).is_partitioned)
     across = sorted(key for key in wanted if not graph.get(key).is_partitioned)
+    call = memo.fingerprint_of_call(lake, definitions, [*lane, *across], sources, settings)
+    if known := memo.recall(lake, call):
+        return known
     config = run_config(settings)
-    outcome = Outcome()
+    outcome = Outcome(sources=list(sources))
     for source in sources:
         _run(definitions, instance, lane, source, config, outcome)
     if across:
         _run(definitions, instance, across, None, config, outcome)
+    memo.remember(lake, call, outcome)
     return outcome
 
 
@@ -142,9 +140,12 @@ def _failed_expectations(event: dg.DagsterEvent, partition: str | None) -> list[
 
 
 def _reason(event: dg.DagsterEvent) -> str:
+    """The step and what went wrong in it; the name of an error is left out where its sentence says all."""
     error = event.step_failure_data.error
     while error and error.cause:
         error = error.cause
     said = event.step_failure_data.user_failure_data
     text = said.description if said and said.description else (error.message.strip() if error else "unknown error")
+    if error and error.cls_name in SPOKEN:
+        text = text.partition(": ")[2]
     return f"{event.step_key}: {text}"

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.explain import Explanation
-from jobs.runs import Outcome
+from jobs.made import Outcome
 from resources.lake import Lake
 
 

@@ -181,6 +181,10 @@ class Lake:
         with replacing(path) as staged:
             staged.write_text(json.dumps(asdict(source)))
 
+    def unregister(self, name: str) -> None:
+        """Forget a source; its tables stay."""
+        (self.root / "sources" / f"{check_name(name)}.json").unlink(missing_ok=True)
+
     def source(self, name: str) -> Source:
         """The source of that name, or an error that says how to add it."""
         path = self.root / "sources" / f"{check_name(name)}.json"

@@ -36,7 +36,8 @@ class VectorStore:
         import pyarrow as pa
 
         flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
-        block = pa.table({"row_id": list(row_ids), "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
+        ids = pa.array(list(row_ids), pa.string())
+        block = pa.table({"row_id": ids, "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
         table = self._table()
         if table is None:
             self._database().create_table(self.table_name, block, exist_ok=True)

@@ -5,6 +5,7 @@ again from what they now have. What became of the planted defects is counted fro
 """
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from jobs import definitions, outputs, runs, tables, watching
 from jobs import home as homes
+from jobs.made import Outcome
 from jobs.report import gather as reporting
 from jobs.report.data import PlantedKind
 from resources.lake import Lake
@@ -29,67 +31,57 @@ def main() -> None:
     """Run the demo and say where to look."""
     started = time.monotonic()
     out = Path("demo-out").absolute()
-    console = Console()
+    console = Console(width=None if Console().is_terminal else 120)
     lake = homes.prepare(out / "home")
-    _targets(lake)
-    again = lake.exists(["selected", RECIPES[0]])
+    _put_targets(lake)
     defs = definitions.build_defs(lake.home)
-    sources: dict[str, Path] = {}
     with homes.instance() as instance:
-        for step, files in (("two sources", FIRST), ("a third source lands", LATER)):
-            if again and files is FIRST:
-                sources |= {name: CORPUS / file for name, file in FIRST.items()}
-                continue
-            sources |= {name: CORPUS / file for name, file in files.items()}
-            console.rule(f"[bold]{'everything, a second time' if again else step}")
-            runs.add_sources(lake, instance, sources)
-            with watching.watching(console):
-                outcome = runs.materialize(
-                    defs, instance, _targets_of_run(), list(sources), {"budget": BUDGET, "sources": list(sources)}
-                )
-            _tell(console, lake, outcome)
+        if not lake.exists(["selected", RECIPES[0]]):
+            _run(console, lake, defs, instance, "two sources", FIRST)
+        outcome = _run(console, lake, defs, instance, "with the source that lands later", {**FIRST, **LATER})
     planted = planted_kinds(lake, RECIPES[0], CORPUS / "planted.jsonl")
     subset, report = out / "subset.jsonl", out / "report.html"
-    outputs.write_subset(lake, RECIPES[0], subset)
-    reporting.write(
-        lake, defs, RECIPES, report, command="make demo", planted=planted, title="Sluice demo: what was chosen, and why"
-    )
+    if outcome.up_to_date < len(outcome.made) or not (subset.exists() and report.exists()):
+        outputs.write_subset(lake, RECIPES[0], subset)
+        title = "Sluice demo: what was chosen, and why"
+        reporting.write(lake, defs, RECIPES, report, command="make demo", planted=planted, title=title)
     console.rule("[bold]what was planted, and what became of it")
-    rows = [
-        (
-            k.kind,
-            k.planted,
-            sum(k.dropped_by.values()),
-            ", ".join(f"{n} {rule}" for rule, n in k.dropped_by.items()),
-            k.not_chosen,
-            k.escaped,
-        )
-        for k in planted
-    ]
-    console.print(
-        tables.grid(
-            f"recipe {RECIPES[0]}", rows, ["planted", "rows", "dropped", "by", "not chosen", "selected all the same"]
-        )
-    )
-    console.print(
-        f"\n[bold]{subset}[/]  the chosen records\n[bold]{report}[/]  the report: open it in a browser", highlight=False
-    )
-    console.print(
-        f"done in {time.monotonic() - started:.0f} s. See the very same data in the UI: [bold].venv/bin/sluice ui --home {out / 'home'}[/]",
-        highlight=False,
-    )
+    columns = ["planted", "rows", "dropped", "by", "not chosen", "selected all the same"]
+    console.print(tables.grid(f"recipe {RECIPES[0]}", [_line(kind) for kind in planted], columns))
+    console.print(f"\n[bold]{subset}[/]  the chosen records", highlight=False)
+    console.print(f"[bold]{report}[/]  the report: open it in a browser", highlight=False)
+    console.print(f"done in {time.monotonic() - started:.0f} s; the very same data in the UI:", highlight=False)
+    console.print(f"[bold].venv/bin/sluice ui --home {out / 'home'}[/]", highlight=False, soft_wrap=True)
 
 
-def _targets(lake: Lake) -> None:
+def _run(
+    console: Console, lake: Lake, defs: dg.Definitions, instance: dg.DagsterInstance, what: str, files: dict[str, str]
+) -> Outcome:
+    console.rule(f"[bold]{what}")
+    sources = {name: CORPUS / file for name, file in files.items()}
+    runs.add_sources(lake, instance, sources)
+    settings = {"budget": BUDGET, "sources": list(sources)}
+    with watching.watching(console):
+        outcome = runs.materialize(lake, defs, instance, _wanted(), list(sources), settings)
+    _tell(console, lake, outcome)
+    return outcome
+
+
+def _line(kind: PlantedKind) -> tuple[object, ...]:
+    by = ", ".join(f"{n} {rule}" for rule, n in kind.dropped_by.items())
+    return kind.kind, kind.planted, sum(kind.dropped_by.values()), by, kind.not_chosen, kind.escaped
+
+
+def _put_targets(lake: Lake) -> None:
     for file in (CORPUS / "targets").glob("*.jsonl"):
-        (lake.targets / file.name).write_bytes(file.read_bytes())
+        shutil.copy(file, lake.targets / file.name)
 
 
-def _targets_of_run() -> list[dg.AssetKey]:
+def _wanted() -> list[dg.AssetKey]:
     return [dg.AssetKey([stage, recipe]) for recipe in RECIPES for stage in ("selected", "evaluated")]
 
 
-def _tell(console: Console, lake: Lake, outcome: runs.Outcome) -> None:
+def _tell(console: Console, lake: Lake, outcome: Outcome) -> None:
     console.print(tables.made(outcome))
     for source in lake.sources():
         manifest = lake.manifest(["filtered", "instructions"], source.name)
@@ -97,59 +89,49 @@ def _tell(console: Console, lake: Lake, outcome: runs.Outcome) -> None:
             console.print(
                 f"  {source.name}: {manifest.facts['rows in']} rows in, {manifest.rows} kept", highlight=False
             )
-    computed = {
-        m.key: m.computed
-        for m in outcome.made
-        if m.computed and m.key in ("evidence/token_statistics", "embedded/minilm")
-    }
+    computed: dict[str, int] = {}
+    for made in outcome.made:
+        if made.computed and made.key in ("evidence/token_statistics", "embedded/minilm"):
+            computed[made.key] = computed.get(made.key, 0) + made.computed
     if computed:
-        console.print(
-            "  computed now: " + ", ".join(f"{n} rows of {key}" for key, n in computed.items()), highlight=False
-        )
+        told = ", ".join(f"{n} rows of {key}" for key, n in computed.items())
+        console.print(f"  computed now: {told}", highlight=False)
 
 
 def planted_kinds(lake: Lake, recipe: str, manifest: Path) -> list[PlantedKind]:
-    """What became of each planted row: which rule dropped it, whether it was left, or chosen all the same."""
-    planted = pl.DataFrame([json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]).select(
-        "source", "position", "kind"
+    """What became of each planted row: which rule dropped it, whether it was left, or chosen all the same.
+
+    Of two near-duplicates the better scored stays. Where that is the planted one, the pair was caught all the same.
+    """
+    lines = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    planted = pl.DataFrame(lines).select("source", "position", "kind", "twin_source", "twin_position")
+    fates = _fates(lake, recipe)
+    twins = fates.select(pl.all().name.prefix("twin_"))
+    told = planted.join(fates, on=["source", "position"], how="left")
+    told = told.join(twins, on=["twin_source", "twin_position"], how="left").with_columns(
+        caught=pl.col("twin_rule").eq("near_duplicate") & (pl.col("fate") != "dropped")
     )
-    fates = []
-    for source in lake.partitions(["raw", "instructions"]):
-        bad = lake.scan(["raw", "quarantine"], source).select(
-            "source", "position", fate=pl.lit("dropped"), rule=pl.lit("unreadable")
-        )
-        gone = lake.scan(["filtered", "dropped"], source).select(
-            "source", "position", fate=pl.lit("dropped"), rule=pl.col("rule")
-        )
-        fates += [bad.collect(), gone.collect()]
-    ledger = (
-        lake.scan(["selected", "ledgers", recipe])
-        .select("source", "position", fate=pl.col("decision"), rule=pl.col("rule"))
-        .collect()
-    )
-    told = planted.join(
-        pl.concat([*fates, ledger]).unique(["source", "position"], keep="first", maintain_order=True),
-        on=["source", "position"],
-        how="left",
+    told = told.with_columns(
+        fate=pl.when("caught").then(pl.lit("dropped")).otherwise("fate"),
+        rule=pl.when("caught").then(pl.lit("near_duplicate (its twin went)")).otherwise("rule"),
     )
     kinds = []
     for (kind,), rows in told.group_by("kind", maintain_order=True):
-        by = (
-            rows.filter(pl.col("fate") == "dropped")
-            .group_by("rule")
-            .len()
-            .sort("len", "rule", descending=[True, False])
-        )
-        kinds.append(
-            PlantedKind(
-                str(kind),
-                rows.height,
-                dict(by.iter_rows()),
-                rows.filter(pl.col("fate") == "not_chosen").height,
-                rows.filter(pl.col("fate") == "selected").height,
-            )
-        )
+        by = rows.filter(pl.col("fate") == "dropped").group_by("rule").len().sort("len", "rule", descending=[True, False])
+        left, chosen = ((rows["fate"] == fate).sum() for fate in ("not_chosen", "selected"))
+        kinds.append(PlantedKind(str(kind), rows.height, dict(by.iter_rows()), left, chosen))
     return kinds
+
+
+def _fates(lake: Lake, recipe: str) -> pl.DataFrame:
+    """``source, position, fate, rule`` of every record."""
+    fates = []
+    for source in lake.partitions(["raw", "instructions"]):
+        bad = lake.scan(["raw", "quarantine"], source).with_columns(rule=pl.lit("unreadable"))
+        gone = lake.scan(["filtered", "dropped"], source)
+        fates += [table.select("source", "position", "rule", fate=pl.lit("dropped")).collect() for table in (bad, gone)]
+    ledger = lake.scan(["selected", "ledgers", recipe]).select("source", "position", "rule", fate=pl.col("decision"))
+    return pl.concat([*fates, ledger.collect()]).unique(["source", "position"], keep="first", maintain_order=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from methods.kinds import Candidates, Indicator, Selector
-from methods.selection.aggregate import aggregate, gate
+from methods.selection.aggregate import gate
 from methods.selection.recipe import Recipe, budget_rows
 from methods.selection.twins import resolve
 
@@ -125,28 +125,12 @@ def _scored(recipe: Recipe, indicators: Mapping[str, Indicator], table: pl.DataF
     if recipe.score is None:
         return table
     names = list(recipe.score.indicators)
-    scores = aggregate(
-        table.select("row_id", *names),
-        weights=dict(recipe.score.indicators),
-        directions={
-            name: recipe.score.directions.get(name, _direction(indicators[name], recipe.score.targets))
-            for name in names
-        },
-        targets=recipe.score.targets,
-        normalise=recipe.score.normalise,
-        mode=recipe.score.mode,
-        null_policy=recipe.score.nulls,
-    )
+    scores = recipe.score.of(table.select("row_id", *names), indicators)
     table = table.with_columns(score=scores["value"])
     for line in table.filter(pl.col("score").is_null()).iter_rows(named=True):
         why = ", ".join(f"{name} is {line[f'{name} status']}" for name in names if line[name] is None)
         ledger.drop(line["row_id"], "no score", why or "the score could not be computed")
     return table.filter(pl.col("score").is_not_null())
-
-
-def _direction(indicator: Indicator, targets: Mapping[str, Any]) -> str:
-    """A target makes any indicator a band around it."""
-    return "band" if indicator.id in targets else indicator.direction
 
 
 def _without_twins(recipe: Recipe, table: pl.DataFrame, pairs: pl.DataFrame, ledger: _Ledger) -> pl.DataFrame:

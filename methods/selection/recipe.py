@@ -8,7 +8,7 @@ A recipe in full::
     title: Quality first, then diverse
     description: what it is for, in a sentence or two
     sources: []                      # empty: every source of the pool
-    duplicates: 0.8                  # drop near-duplicates at least this similar; off: keep them
+    duplicates: 0.75                 # drop near-duplicates at least this similar; off: keep them
     gates:                           # rows outside are dropped, with the reason
       ifd: {below: 1.0}
       response_length: {percentile: [5, 100]}
@@ -27,11 +27,17 @@ A recipe in full::
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import polars as pl
+
+from methods.kinds import Indicator
 
 NORMALISE = ("zscore", "rank", "minmax", "none")
 MODES = ("mean", "sum", "product", "min", "mean_rank")
@@ -55,6 +61,21 @@ class Score:
     mode: str = "mean"
     nulls: str = "drop"
 
+    def of(self, values: pl.DataFrame, known: Mapping[str, Indicator]) -> pl.DataFrame:
+        """``row_id, value, status`` from a column an indicator; a target makes any indicator a band around it."""
+        from methods.selection.aggregate import aggregate
+
+        own = {name: "band" if name in self.targets else known[name].direction for name in self.indicators}
+        return aggregate(
+            values,
+            weights=dict(self.indicators),
+            directions={**own, **self.directions},
+            targets=self.targets,
+            normalise=self.normalise,
+            mode=self.mode,
+            null_policy=self.nulls,
+        )
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -65,7 +86,7 @@ class Recipe:
     selector: str
     description: str = ""
     sources: tuple[str, ...] = ()
-    duplicates: float | None = 0.8
+    duplicates: float | None = 0.75
     gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     score: Score | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -104,21 +125,60 @@ def parse(name: str, data: Any, where: str = "") -> Recipe:
     if unknown := sorted(set(data) - known):
         raise RecipeError(f"{where}: unknown field {', '.join(unknown)}; a recipe may have {', '.join(sorted(known))}")
     for needed in ("title", "selector"):
-        if not isinstance(data.get(needed), str):
+        if not isinstance(data.get(needed), str) or not data[needed].strip():
             raise RecipeError(f"{where}: {needed} is missing; give it as text")
     values = dict(data)
+    if not isinstance(data.get("description", ""), str):
+        raise RecipeError(f"{where}: description is {data['description']!r}; give it as text")
     values["budget"] = check_budget(str(data.get("budget", "10%")), where)
-    values["sources"] = tuple(data.get("sources") or ())
-    values["duplicates"] = _duplicates(data.get("duplicates", 0.8), where)
-    values["gates"] = _mapping(data.get("gates"), f"{where}: gates")
+    values["sources"] = _names(data.get("sources"), f"{where}: sources")
+    values["duplicates"] = _duplicates(data.get("duplicates", 0.75), where)
+    values["gates"] = {
+        name: _gate(rule, f"{where}: gates.{name}")
+        for name, rule in _mapping(data.get("gates"), f"{where}: gates").items()
+    }
     values["params"] = _mapping(data.get("params"), f"{where}: params")
-    values["score"] = _score(data["score"], where) if data.get("score") else None
-    return Recipe(name=name, **values)
+    values["score"] = _score(data["score"], where) if data.get("score") is not None else None
+    values["seed"] = _whole(data.get("seed", 0), f"{where}: seed")
+    return _known(Recipe(name=name, **values), where)
+
+
+def _known(recipe: Recipe, where: str) -> Recipe:
+    """The recipe, if the catalogue has all that it names."""
+    from methods import catalog
+
+    try:
+        selector = catalog.selector(recipe.selector)
+        indicators = {name: catalog.indicator(name) for name in recipe.indicators}
+    except catalog.UnknownMethod as error:
+        raise RecipeError(f"{where}: {error}") from error
+    if unknown := sorted(set(recipe.params) - set(selector.params)):
+        has = ", ".join(selector.params) or "none"
+        raise RecipeError(f"{where}: params: {selector.id} has no parameter {unknown[0]!r}; it has {has}")
+    if "score" in selector.needs and recipe.score is None:
+        raise RecipeError(f"{where}: score is missing: {selector.id} chooses by it; add `score: {{indicators: ...}}`")
+    for name in recipe.score.indicators if recipe.score else ():
+        if indicators[name].direction == "band" and not {name} & {*recipe.score.directions, *recipe.score.targets}:
+            raise RecipeError(
+                f"{where}: score.indicators: {name} has no better end; say which with `directions: {{{name}: higher}}` or "
+                f"name the best with `targets: {{{name}: [low, high]}}`"
+            )
+    if recipe.score:
+        try:
+            recipe.score.of(
+                pl.DataFrame(schema={"row_id": pl.String, **dict.fromkeys(recipe.score.indicators, pl.Float64)}),
+                indicators,
+            )
+        except ValueError as error:
+            raise RecipeError(f"{where}: score: {error}") from error
+    return recipe
 
 
 def check_budget(text: str, where: str = "budget") -> str:
     """``"1000"`` or ``"10%"``, or an error."""
-    if re.fullmatch(r"\d+", text) or (re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?%", text) and 0 < float(text[:-1]) <= 100:
+        return text
+    if re.fullmatch(r"[0-9]+", text) and int(text) > 0:
         return text
     raise RecipeError(f"{where}: budget {text!r} is neither a number of rows (1000) nor a share of the pool (10%)")
 
@@ -140,6 +200,8 @@ def load_folder(folder: Path) -> tuple[Recipe, ...]:
             data = yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
             raise RecipeError(f"{path}: not valid YAML: {error}") from error
+        if path.stem == "ledgers":
+            raise RecipeError(f"{path}: a recipe cannot be named ledgers, where the ledgers of all recipes lie; rename it")
         if not re.fullmatch(r"[a-z][a-z0-9_]*", path.stem):
             raise RecipeError(
                 f"{path}: a recipe's file is named in lower-case letters, digits and _ (it becomes an asset)"
@@ -156,7 +218,7 @@ def _score(data: Any, where: str) -> Score:
             f"{where}: score has unknown field {', '.join(unknown)}; known are {', '.join(sorted(known))}"
         )
     indicators = data.get("indicators")
-    if isinstance(indicators, list):
+    if isinstance(indicators, list) and all(isinstance(name, str) for name in indicators):
         indicators = dict.fromkeys(indicators, 1.0)
     if not isinstance(indicators, dict) or not indicators:
         raise RecipeError(f"{where}: score.indicators names at least one indicator, as `id: weight`")
@@ -167,14 +229,56 @@ def _score(data: Any, where: str) -> Score:
     if wrong := {k: v for k, v in directions.items() if v not in ("higher", "lower") or k not in indicators}:
         raise RecipeError(f"{where}: score.directions has {wrong}; give an indicator of this score and higher or lower")
     targets = _mapping(data.get("targets"), f"{where}: score.targets")
+    for name, target in targets.items():
+        if name not in indicators:
+            raise RecipeError(f"{where}: score.targets names {name}, which is not among score.indicators")
+        ends = target if isinstance(target, list) and len(target) == 2 else [target, target]
+        if not all(_is_number(end) for end in ends) or ends[0] > ends[1]:
+            raise RecipeError(f"{where}: score.targets.{name} is {target!r}; give the best value, or [low, high]")
+    weights = {str(k): v for k, v in indicators.items()}
+    for name, weight in weights.items():
+        if not _is_number(weight) or weight < 0:
+            raise RecipeError(
+                f"{where}: score.indicators.{name} is {weight!r}; a weight is a number >= 0 (directions turn an indicator)"
+            )
+    if not any(weights.values()):
+        raise RecipeError(f"{where}: score.indicators: at least one weight is above 0")
     return Score(
         **{
             **data,
             "directions": directions,
             "targets": targets,
-            "indicators": {str(k): float(v) for k, v in indicators.items()},
+            "indicators": {name: float(weight) for name, weight in weights.items()},
         }
     )
+
+
+def _gate(rule: Any, where: str) -> dict[str, Any]:
+    from methods.selection.aggregate import gate
+
+    rule = _mapping(rule, where)
+    try:
+        gate(np.zeros(0), rule)
+    except ValueError as error:
+        raise RecipeError(f"{where}: {error}") from error
+    return rule
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    value = [] if value is None else value
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise RecipeError(f"{where} is {value!r}; give a list of source names")
+    return tuple(dict.fromkeys(value))
+
+
+def _whole(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise RecipeError(f"{where} is {value!r}; give a whole number from 0")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _duplicates(value: Any, where: str) -> float | None:

@@ -56,7 +56,7 @@ def _pairs(ids: pl.Series, a: np.ndarray, b: np.ndarray, similarity: np.ndarray,
 
 
 def resolve(preferred: pl.Series, pairs: pl.DataFrame, threshold: float) -> pl.DataFrame:
-    """The rows to drop: ``row_id``, ``twin`` (the most similar row that stays), ``similarity``.
+    """The rows to drop: ``row_id``, ``twin`` (of the rows preferred to it that stay, the most similar), ``similarity``.
 
     ``preferred`` are unique row ids, those to keep rather first. A row goes only for a twin that stays: no chains.
     """

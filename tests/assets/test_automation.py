@@ -1,0 +1,347 @@
+"""The automation conditions, one look after the other, against the real graph; runs are told to the instance, not computed."""
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster import DagsterEvent, DagsterEventType
+from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
+
+from assets import automation
+from jobs.definitions import build_defs
+from methods.selection.recipe import Recipe, Score
+from resources.fakes import FakeCausalLM, FakeEncoder
+
+pytestmark = [pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")]
+
+SCORED = Score({"mtld": 1.0, "knn_1": 1.0})
+RECIPES = (
+    Recipe("plain", "Any rows", "random"),
+    Recipe("scored", "The best rows", "top_k", score=SCORED),
+    Recipe("own", "Rows of a", "random", sources=("a",)),
+    Recipe("never", "Not asked for", "random"),
+)
+IN_USE = ("plain", "scored", "own")
+NEVER = dg.AutomationCondition.missing() & ~dg.AutomationCondition.missing()
+ALWAYS = ~NEVER
+
+
+def key(name: str) -> dg.AssetKey:
+    return dg.AssetKey(name.split("/"))
+
+
+class Book:
+    """An instance in which everything was made once, and the daemon that looks at it."""
+
+    def __init__(self, home: Path, change: Callable[[dg.AutomationCondition], dg.AutomationCondition] | None) -> None:
+        self.defs = build_defs(home, FakeEncoder(), FakeCausalLM(), RECIPES, sensor_interval=1)
+        if change:
+            self.defs = dg.Definitions(
+                assets=[
+                    asset.map_asset_specs(
+                        lambda spec: spec.replace_attributes(automation_condition=change(spec.automation_condition))
+                        if spec.automation_condition
+                        else spec
+                    )
+                    for asset in self.defs.assets
+                ],
+                resources=self.defs.resources,
+            )
+        graph = self.defs.resolve_asset_graph()
+        self.graph = graph
+        made = [k for k in graph.toposorted_asset_keys if k.path[-1] != "never"]
+        self.lane = [k for k in made if graph.get(k).is_partitioned]
+        self.across = [k for k in made if not graph.get(k).is_partitioned]
+        self.instance = dg.DagsterInstance.ephemeral()
+        self.cursor: Any = None
+        self.sources = ["a", "b"]
+        self.instance.add_dynamic_partitions("source", self.sources)
+        # Dagster asks for the partitions hundreds of times a look, and each time the database.
+        self.instance.get_dynamic_partitions = lambda partitions_def_name: self.sources  # type: ignore[method-assign]
+        for source in self.sources:
+            self.run_lane(source, "1")
+        self.run_across("1")
+        assert self.look() == set()
+
+    def add_source(self, name: str) -> None:
+        self.instance.add_dynamic_partitions("source", [name])
+        self.sources = [*self.sources, name]
+
+    # ---- runs --------------------------------------------------------------------------------------------------------
+
+    def start(self, keys: Iterable[dg.AssetKey], partition: str | None = None, **tags: str) -> "Run":
+        return Run(self, list(keys), partition, tags)
+
+    def run_lane(self, source: str, version: str, **tags: str) -> None:
+        self.start(self.lane, source, **tags).make(version).end()
+
+    def run_across(self, version: str, keys: Iterable[dg.AssetKey] | None = None, **tags: str) -> None:
+        self.start(list(keys or self.across), None, **tags).make(version).end()
+
+    def run_requested(self, version: str | None = None) -> None:
+        self.start(self.requested).make(version or uuid.uuid4().hex).end()
+
+    def check(self, name: str, passed: bool, partition: str | None = None) -> None:
+        self.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(asset_key=key(name), check_name="contract", passed=passed, partition=partition)
+        )
+
+    # ---- looks -------------------------------------------------------------------------------------------------------
+
+    def look(self) -> set[str]:
+        """What one look of the daemon asks for, by name."""
+        result = dg.evaluate_automation_conditions(self.defs, self.instance, cursor=self.cursor)
+        self.cursor = result.cursor
+        self.requested = [k for k in self.graph.toposorted_asset_keys if result.get_num_requested(k)]
+        return {k.to_user_string() for k in self.requested}
+
+
+class Run:
+    """A run as Dagster records it: planned, then table by table, then over."""
+
+    def __init__(self, book: Book, keys: list[dg.AssetKey], partition: str | None, tags: Mapping[str, str]) -> None:
+        self.book, self.keys, self.partition = book, keys, partition
+        place = {"dagster/partition": partition} if partition else {}
+        self.run = dg.DagsterRun(
+            job_name="__ASSET_JOB",
+            run_id=str(uuid.uuid4()),
+            asset_selection=frozenset(keys),
+            tags={**{name.replace("__", "/"): value for name, value in tags.items()}, **place},
+            status=dg.DagsterRunStatus.STARTED,
+        )
+        book.instance.add_run(self.run)
+        for k in keys:
+            self._event(DagsterEventType.ASSET_MATERIALIZATION_PLANNED, AssetMaterializationPlannedData(k, partition))
+
+    def make(self, version: str, names: Iterable[str] | None = None) -> "Run":
+        for k in [key(name) for name in names] if names is not None else self.keys:
+            made = dg.AssetMaterialization(k, partition=self.partition, tags={"dagster/data_version": version})
+            self._event(DagsterEventType.ASSET_MATERIALIZATION, StepMaterializationData(made))
+        return self
+
+    def end(self, success: bool = True) -> None:
+        self._event(DagsterEventType.RUN_SUCCESS if success else DagsterEventType.RUN_FAILURE, None)
+
+    def _event(self, kind: DagsterEventType, data: Any) -> None:
+        event = DagsterEvent(kind.value, self.run.job_name, event_specific_data=data)
+        self.book.instance.report_dagster_event(event, self.run.run_id)
+
+
+ACROSS = {
+    *("filtered/pool", "filtered/duplicates", "evidence/neighbours", "clustered/kmeans_model", "clustered/kmeans"),
+    *("scored/knn_1", "scored/pca_row_variance"),
+}
+ALL_BUT_OWN = ACROSS | {f"{stage}/{recipe}" for stage in ("selected", "evaluated") for recipe in ("plain", "scored")}
+EVERYTHING = ALL_BUT_OWN | {"selected/own", "evaluated/own"}
+
+Scenario = Callable[[Book], None]
+
+
+# ---- scenarios: what must happen, look by look --------------------------------------------------------------------------
+
+
+def at_rest(book: Book) -> None:
+    assert [book.look() for _ in range(2)] == [set(), set()]
+
+
+def changed_source_is_chosen_from_once(book: Book) -> None:
+    book.run_lane("a", "2")
+    assert book.look() == EVERYTHING
+    book.run_requested("2")
+    assert [book.look() for _ in range(2)] == [set(), set()]
+
+
+def new_source_is_chosen_from_once(book: Book) -> None:
+    book.add_source("c")
+    book.run_lane("c", "1")
+    assert book.look() == ALL_BUT_OWN
+    book.run_requested("2")
+    assert [book.look() for _ in range(2)] == [set(), set()]
+
+
+def same_content_asks_for_nothing(book: Book) -> None:
+    book.run_lane("a", "1")
+    assert [book.look() for _ in range(2)] == [set(), set()]
+
+
+def lane_is_judged_as_a_whole(book: Book) -> None:
+    lane = book.start(book.lane, "a").make("2", ["raw/instructions", "filtered/instructions", "filtered/signatures"])
+    assert book.look() == set()
+    lane.make("2", [k.to_user_string() for k in book.lane])
+    lane.end()
+    assert book.look() == EVERYTHING
+    book.run_requested("2")
+    assert book.look() == set()
+
+
+def two_files_at_once_make_one_choice(book: Book) -> None:
+    second = book.start(book.lane, "b")
+    book.run_lane("a", "2")
+    assert book.look() == set()
+    second.make("2").end()
+    assert book.look() == EVERYTHING
+    book.run_requested("2")
+    assert book.look() == set()
+
+
+def later_evidence_alone_counts(book: Book) -> None:
+    """Another encoder: the rows are what they were, their vectors are not."""
+    book.start([key("embedded/minilm")], "a").make("2").end()
+    assert book.look() == EVERYTHING - {"selected/own"}  # random rows of a source of its own: it reads no vectors
+    book.run_requested("2")
+    assert book.look() == set()
+
+
+def change_while_a_selection_runs(book: Book) -> None:
+    book.run_lane("a", "2")
+    assert book.look() == EVERYTHING
+    choosing = book.start(book.requested).make("2", ["filtered/pool", "filtered/duplicates"])
+    assert book.look() == set()
+    book.run_lane("a", "3")
+    assert book.look() == set()
+    choosing.make("2", sorted(EVERYTHING - {"filtered/pool", "filtered/duplicates"})).end()
+    assert book.look() == EVERYTHING
+    book.run_requested("3")
+    assert [book.look() for _ in range(2)] == [set(), set()]
+
+
+def change_between_request_and_next_look(book: Book) -> None:
+    book.run_lane("a", "2")
+    assert book.look() == EVERYTHING
+    choosing = book.start(book.requested)
+    book.run_lane("b", "2")
+    assert book.look() == set()
+    choosing.make("2").end()
+    assert book.look() == ALL_BUT_OWN
+    book.run_requested("3")
+    assert [book.look() for _ in range(2)] == [set(), set()]
+
+
+def other_source_leaves_own_recipe_alone(book: Book) -> None:
+    book.run_lane("b", "2")
+    asked = book.look()
+    # knn_1 is relative to the pool, but `own` does not read it; the card reads row scores only.
+    assert asked == ALL_BUT_OWN
+    book.run_requested("2")
+    assert [book.look() for _ in range(2)] == [set(), set()]
+    book.run_lane("a", "2")
+    assert book.look() == EVERYTHING
+
+
+def own_source_counts_in_a_race(book: Book) -> None:
+    """The recipe's own source changes between a request and the next look."""
+    book.run_lane("a", "2")
+    assert book.look() == EVERYTHING
+    choosing = book.start(book.requested)
+    book.run_lane("a", "3")
+    assert book.look() == set()
+    choosing.make("2").end()
+    assert book.look() == EVERYTHING
+
+
+def broken_head_of_a_lane_holds_nobody(book: Book) -> None:
+    """Source a cannot be filtered: its old tables stay. Source b is used."""
+    broken = book.start(book.lane, "a").make("2", ["raw/quarantine", "raw/instructions"])
+    book.check("filtered/instructions", False)
+    broken.end(success=False)
+    assert [book.look() for _ in range(2)] == [set(), set()]
+    book.run_lane("b", "2")
+    assert book.look() == ALL_BUT_OWN
+    book.run_requested("2")
+    assert book.look() == set()
+
+
+def broken_later_in_a_lane_holds_the_gate(book: Book) -> None:
+    """Source a is half refreshed: nobody chooses from it until the table that broke its contract passes."""
+    broken = book.start(book.lane, "a").make("2", ["raw/instructions", "filtered/instructions", "filtered/dropped"])
+    book.check("evidence/text_counts", False)
+    broken.end(success=False)
+    assert [book.look() for _ in range(2)] == [set(), set()]
+    book.run_lane("a", "3")
+    book.check("evidence/text_counts", True)
+    assert book.look() == EVERYTHING
+    book.run_requested("3")
+    assert book.look() == set()
+
+
+def broken_input_across_sources(book: Book) -> None:
+    """The duplicates break their contract: what reads them waits until they pass, and follows then."""
+    book.check("filtered/duplicates", False)
+    book.run_lane("a", "2")
+    asked = book.look()
+    assert "filtered/duplicates" in asked
+    assert not [name for name in asked if name.startswith("selected/")]
+    again = book.start(book.requested).make("2", sorted(asked - {"filtered/duplicates"}))
+    book.check("filtered/duplicates", False)
+    again.end(success=False)
+    assert [book.look() for _ in range(2)] == [set(), set()]
+    book.start([key("filtered/duplicates")]).make("3").end()
+    book.check("filtered/duplicates", True)
+    assert {f"selected/{recipe}" for recipe in ("plain", "scored")} <= book.look()
+    book.run_requested("3")
+    assert book.look() == set()
+
+
+def failed_choice_is_not_repeated(book: Book) -> None:
+    book.run_lane("a", "2")
+    assert book.look() == EVERYTHING
+    book.start(book.requested).make("2", ["filtered/pool"]).end(success=False)
+    assert [book.look() for _ in range(2)] == [set(), set()]
+
+
+def command_line_is_not_repeated(book: Book) -> None:
+    """The command line makes lane and recipe itself, perhaps with a budget of its own."""
+    book.run_lane("a", "2", sluice__from="command line")
+    book.run_across("2", sluice__from="command line")
+    assert [book.look() for _ in range(2)] == [set(), set()]
+
+
+def command_line_refreshes_other_recipes(book: Book) -> None:
+    book.run_lane("a", "2", sluice__from="command line")
+    some = [k for k in book.across if k.path[-1] not in ("scored", "own") or k.path[0] == "clustered"]
+    book.run_across("2", some, sluice__from="command line")
+    assert {"selected/scored", "evaluated/scored"} <= book.look()
+    assert "selected/plain" not in {k.to_user_string() for k in book.requested}
+
+
+def input_made_by_hand(book: Book) -> None:
+    """Someone makes an input anew: its readers wait for the end, then follow once."""
+    by_hand = book.start([key("clustered/kmeans_model"), key("clustered/kmeans")])
+    by_hand.make("9", ["clustered/kmeans_model"])
+    assert book.look() == set()
+    by_hand.make("9", ["clustered/kmeans"]).end()
+    asked = book.look()
+    assert {"selected/plain", "evaluated/plain", "selected/scored"} <= asked
+    assert "filtered/pool" not in asked
+    book.run_requested("9")
+    assert book.look() == set()
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    at_rest,
+    changed_source_is_chosen_from_once,
+    new_source_is_chosen_from_once,
+    same_content_asks_for_nothing,
+    lane_is_judged_as_a_whole,
+    two_files_at_once_make_one_choice,
+    later_evidence_alone_counts,
+    change_while_a_selection_runs,
+    change_between_request_and_next_look,
+    other_source_leaves_own_recipe_alone,
+    own_source_counts_in_a_race,
+    broken_head_of_a_lane_holds_nobody,
+    broken_later_in_a_lane_holds_the_gate,
+    broken_input_across_sources,
+    failed_choice_is_not_repeated,
+    command_line_is_not_repeated,
+    command_line_refreshes_other_recipes,
+    input_made_by_hand,
+)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
+    scenario(Book(tmp_path, None))

@@ -70,8 +70,8 @@ def gate(followers: Iterable[dg.AssetKey] = ()) -> dg.AutomationCondition:
     """Of the pool: open once for each change of the sources' content, when lanes and ``followers`` are at rest."""
     # A change between a request and the next look comes with the request in one look: without `~again` it would be taken
     # for dealt with.
-    again = _any_of(HEAD[:1], _CONTENT)
-    dealt_with = (_condition.newly_requested() & ~again) | _condition.initial_evaluation()
+    again = _any_of(HEAD[:1], _CONTENT).with_label("once more")
+    dealt_with = (_condition.newly_requested() & ~again) | _condition.missing()
     choosing = _any_of((key.to_user_string() for key in (dg.AssetKey(GATE.split("/")), *followers)), _IN_PROGRESS)
     return (
         # First, for what is looked at last must not be older than what is looked at first.
@@ -105,8 +105,9 @@ BROKEN_INPUT = _condition.any_deps_match(_BROKEN).ignore(_LANE).with_label("an i
 """As `BROKEN_LANE`, for what looks across sources itself."""
 
 
-def _follow(changed: dg.AutomationCondition, news: dg.AutomationCondition) -> dg.AutomationCondition:
-    dealt_with = (_condition.newly_requested() & ~news) | _condition.initial_evaluation()
+def _follow(changed: dg.AutomationCondition) -> dg.AutomationCondition:
+    # `missing`: what changed before an asset was first made needs no second making.
+    dealt_with = _condition.newly_requested() | _condition.missing()
     return (
         changed.since(dealt_with.with_label("dealt with")).with_label("changed since it was last asked for")
         # What a person never asked for is not computed.
@@ -119,8 +120,7 @@ def _follow(changed: dg.AutomationCondition, news: dg.AutomationCondition) -> dg
 
 
 REFRESH = _follow(
-    _condition.any_deps_match(_NEWS | _REQUESTED).ignore(_LANE).with_label("an input is new or about to be made"),
-    _condition.any_deps_match(_NEWS).ignore(_LANE),
+    _condition.any_deps_match(_NEWS | _REQUESTED).ignore(_LANE).with_label("an input is new or about to be made")
 )
 """Made again once for each change of content of what it reads, if it was ever made."""
 
@@ -134,9 +134,8 @@ def refresh_of(sources: Sequence[str] = (), aside: Sequence[str] = ()) -> dg.Aut
     if not sources:
         return REFRESH
     ignored = _LANE | dg.AssetSelection.assets(*(key.split("/") for key in aside))
-    news = _condition.any_deps_match(_NEWS).ignore(ignored)
     own = _condition.any_deps_match(_condition.data_version_changed() & ~_condition.missing()).allow(_LANE)
-    own_pending = own.since((_condition.newly_requested() & ~own) | _condition.initial_evaluation())
+    own_pending = own.since((_condition.newly_requested() & ~own) | _condition.missing())
     opened = _condition.asset_matches(GATE.split("/"), _REQUESTED)
     changed = (own_pending & opened) | _condition.any_deps_match(_NEWS | _REQUESTED).ignore(ignored)
-    return _follow(changed.with_label("its own sources have changed, or an input is new"), news)
+    return _follow(changed.with_label("its own sources have changed, or an input is new"))

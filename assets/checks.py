@@ -1,8 +1,8 @@
 """What each stage promises of its tables.
 
 Here belong the expectations, as plain data, one suite a stage: a *contract* that a table must keep to replace the one
-before it (schema, keys, ranges, counts, ids that come from the stage before, budget kept), and *statistics* that are worth
-a look and stop nothing (shares, drift).  How a suite is run and shown stands in `expectations.py`.
+before it (schema, keys, ranges, counts, ids that come from the stage before, budget kept), and *statistics* that are
+worth a look and stop nothing (shares, drift).  How a suite is run and shown stands in `expectations.py`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """Stage 5: the pool as groups of alike rows.
 
-Here belong the fitted clusterings (`clustered/kmeans_model`: what each cluster is about) and their application to the pool
-(`clustered/kmeans`: each row's label), apart, so that a model can be kept while rows come and go. The algorithms are in
-`methods.numerics.kmeans` and `methods.diversity.clusters`.
+Here belong the fitted clusterings (`clustered/kmeans_model`: what each cluster is about) and their application to the
+pool (`clustered/kmeans`: each row's label), apart, so that a model can be kept while rows come and go. The algorithms
+are in `methods.numerics.kmeans` and `methods.diversity.clusters`.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,8 @@ MODEL, LABELS = dg.AssetKey(["clustered", "kmeans_model"]), dg.AssetKey(["cluste
     kinds={"parquet"},
     automation_condition=automation.REFRESH,
     check_specs=check_specs(MODEL.path),
-    description="Spherical k-means of the pool's embeddings (k-means++ start, seeded): centroid, size, top terms and exemplars of each cluster.",
+    description="Spherical k-means of the pool's embeddings (k-means++ start, seeded): centroid, size, top terms "
+    "and exemplars of each cluster.",
 )
 def kmeans_model(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder
@@ -76,7 +77,7 @@ def kmeans_model(
             .head(40)
             .select("cluster", "size", pl.col("top_terms").list.join(", "), "mean_similarity")
         )
-        facts = {"pool": pool, "clusters": k, "largest share": (about["size"].max() or 0) / max(int(fine.sum()), 1)}
+        facts = {"pool": pool, "clusters": k, "largest share": max(about["size"], default=0) / max(int(fine.sum()), 1)}
         return Result(frame, facts, {"clusters": metadata.table(shown)})
 
     yield from step.make(MODEL, config, compute, pool)

@@ -46,7 +46,8 @@ def vectors_of(lake: LakeResource, encoder: Encoder) -> VectorStore:
     pool="gpu",
     tags={"cost": "gpu"},
     check_specs=check_specs(MINILM.path),
-    description="The sentence embedding of prompt and response together (unit length). Vectors lie in LanceDB, one a row content; every "
+    description="The sentence embedding of prompt and response together (unit length). Vectors lie in LanceDB, "
+    "one a row content; every "
     "finished block is kept.",
 )
 def minilm(

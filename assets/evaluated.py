@@ -1,7 +1,8 @@
 """Stage 8: what a subset is like, beside its pool and beside a random subset of the same size.
 
-Here belongs one card a recipe: every measure of the catalogue and the mean of every cheap indicator, for the three sets. A
-number for a set means little alone; two subsets can be compared where N and encoder are the same, and the card states both.
+Here belongs one card a recipe: every measure of the catalogue and the mean of every cheap indicator, for the three
+sets. A number for a set means little alone; two subsets can be compared where N and encoder are the same, and the
+card states both.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,7 +57,8 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
         kinds={"parquet"},
         automation_condition=automation.refresh_of(recipe.sources, aside_of(recipe)),
         check_specs=check_specs(key.path),
-        description=f"The card of `selected/{recipe.name}`: measures of quality, diversity and importance for the subset, its pool, and a random "
+        description=f"The card of `selected/{recipe.name}`: measures of quality, diversity and importance for the "
+        f"subset, its pool, and a random "
         "subset of the same size.",
     )
     def evaluated(
@@ -135,7 +137,8 @@ def _measures(step: Step, sets: dict[str, pl.Series], pool: Sequence[str], encod
 
 
 def view_of(step: Step, ids: pl.Series, pool: Sequence[str], encoder: Encoder) -> Subset:
-    """All that a measure may look at, for these rows; rows without an embedding are left out of the vectors' measures."""
+    """All that a measure may look at, for these rows; rows without an embedding are left out of the vectors'
+    measures."""
     vectors = vectors_of(step.resource, encoder).read(ids.to_list())
     labels = step.scan("clustered/kmeans").select("row_id", "cluster").collect()
     words = step.scan("evidence/text_counts", pool).select("row_id", "response_words").unique("row_id", keep="first")

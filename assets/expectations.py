@@ -74,7 +74,7 @@ class SuiteResult:
             )
             for o in sorted(self.outcomes, key=lambda o: o.passed)
         ]
-        metadata: dict[str, Any] = {"failed": len(self.failures), "of": len(self.outcomes)}
+        metadata: dict[str, Any] = {"failed": len(self.failures), "held": len(self.outcomes) - len(self.failures)}
         if records:
             metadata["expectations"] = dg.MetadataValue.table(records)
         return dg.AssetCheckResult(
@@ -82,7 +82,7 @@ class SuiteResult:
             check_name=name,
             passed=self.passed,
             severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
-            description="; ".join(self.failures) or f"all {len(self.outcomes)} expectations hold",
+            description="; ".join(self.failures) or f"all hold ({len(self.outcomes)})",
             metadata=metadata,
         )
 

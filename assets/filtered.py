@@ -100,7 +100,7 @@ def filter_config(step: Step) -> rules.FilterConfig:
             raise ValueError("give a mapping of settings")
         rules.FilterConfig.from_dict(lasting)
     except (yaml.YAMLError, ValueError) as error:
-        raise LakeError(f"{path}: {error}") from error
+        raise LakeError(f"{path}: {' '.join(str(error).split())}") from error
     return rules.FilterConfig.from_dict({**lasting, **step.settings.filters})
 
 
@@ -187,10 +187,10 @@ def _shown(by_rule: pl.DataFrame, kept: pl.LazyFrame) -> dict[str, Any]:
         )
 
     place = pl.format("#{}", "position").alias("place")
-    row = metadata.texts("response", "place").alias("response → position  [row_id]")
-    example = by_rule.with_columns(place).select("rule", "rows", pl.col("detail").alias("for example"), row)
+    row = metadata.texts("detail", "response", "place").alias("for example: why → response → position  [row_id]")
+    example = by_rule.with_columns(place).select("rule", "rows", row)
     return {
-        "dropped by rule": metadata.table(example),
+        "dropped by rule": metadata.table(example, 440),
         "flagged and kept": metadata.table(counted(kept.select("flags").explode("flags").drop_nulls(), "flags")),
         "languages kept": metadata.table(counted(kept, "language"), most=12),
     }

@@ -1,7 +1,7 @@
 """Computing only what is new: the rows of a table that are already known are taken over, the others come in blocks.
 
-Here belongs the bookkeeping of known and new rows, for evidence and verdicts alike. What is computed for a block is handed
-in as a function. Memory is bounded by a block: finished blocks go to disk, and the table is joined from there.
+Here belongs the bookkeeping of known and new rows, for evidence and verdicts alike. What is computed for a block is
+handed in as a function. Memory is bounded by a block: finished blocks go to disk, and the table is joined from there.
 """
 
 import shutil
@@ -42,11 +42,12 @@ def fill(
     compute: Callable[[pl.LazyFrame, int], Iterator[pl.DataFrame]],
     cache: RowCache | None = None,
 ) -> Filled:
-    """A line for every row of ``rows`` (unique ``row_id``, in order): from ``known`` tables where it stands, else computed.
+    """A line for every row of ``rows`` (unique ``row_id``, in order): from ``known`` tables where it stands, else
+    computed.
 
-    ``compute(todo, n)`` yields finished batches (an empty one for no rows); each is stored as it arrives, in ``cache`` (which stays, so
-    that a killed run goes on from there) or in a folder that goes when the table is made. Two runs that want the same cache take
-    turns, so that the second finds the rows of the first.
+    ``compute(todo, n)`` yields finished batches (an empty one for no rows); each is stored as it arrives, in
+    ``cache`` (which stays, so that a killed run goes on from there) or in a folder that goes when the table is made.
+    Two runs that want the same cache take turns, so that the second finds the rows of the first.
     """
     if cache is not None:
         with cache.alone():

@@ -203,6 +203,8 @@ def texts(*parts: str, row_id: str = "row_id", width: int = 130) -> pl.Expr:
     cut = [
         pl.when(pl.col(part).str.len_chars() > width)
         .then(pl.col(part).str.slice(0, width - 1) + "…")
+        .when(pl.col(part).str.strip_chars() == "")
+        .then(pl.lit("(empty)"))
         .otherwise(pl.col(part))
         .fill_null("–")
         for part in parts
@@ -242,11 +244,11 @@ def mix(shares: pl.DataFrame, label: str) -> dg.MetadataValue:
         return shown.alias(column)
 
     def bar(share: float) -> str:
-        return "█" * round(share / top * 16)
+        return "█" * round(share / top * 8)
 
     change = pl.when(pl.col("pool") > 0).then(pl.format("× {}", (pl.col("subset") / pl.col("pool")).round(2)))
     return table(
-        shares.select(pl.col("group").alias(label), drawn("subset"), drawn("pool"), change.alias("ratio")), 80, 24
+        shares.select(pl.col("group").alias(label), drawn("subset"), drawn("pool"), change.alias("ratio")), 22, 20
     )
 
 

@@ -63,9 +63,12 @@ def raw(context: dg.AssetExecutionContext, lake: LakeResource, settings: Setting
         return
     good, bad, facts = _read(step, path, source.layout)
     facts |= {"file": str(path), "content hash": content, "bytes": path.stat().st_size}
-    by_reason = bad.group_by("reason").len().sort("len", "reason", descending=[True, False])
-    examples = bad.select("line", "position", "reason", "detail", "excerpt").head(20)
-    shown = {"quarantined by reason": metadata.table(by_reason), "quarantined": metadata.table(examples, 160)}
+    by_reason = (
+        bad.group_by("reason").agg(pl.len().alias("records")).sort("records", "reason", descending=[True, False])
+    )
+    said = pl.format("{} → {}", "detail", "excerpt").alias("what is wrong → how the record begins")
+    examples = bad.select("line", "position", "reason", said).head(20)
+    shown = {"quarantined by reason": metadata.table(by_reason), "quarantined": metadata.table(examples)}
     yield from step.publish(
         QUARANTINE, Result(bad, {"file": str(path)}, shown), step.draft(QUARANTINE, config, extra_inputs=inputs)
     )
@@ -73,7 +76,8 @@ def raw(context: dg.AssetExecutionContext, lake: LakeResource, settings: Setting
         good.unlink()
         why = f"{by_reason['reason'][0]}: {bad['detail'][0]}" if bad.height else "it holds no records"
         raise LakeError(f"{path} has no record that can be read ({facts['records']:,} were tried; the first: {why})")
-    first = pl.scan_parquet(good, glob=False).select("position", "layout", "instruction", "response").head(8).collect()
+    row = metadata.texts("instruction", "response").alias("instruction → response  [row_id]")
+    first = pl.scan_parquet(good, glob=False).select("position", "layout", row).head(8).collect()
     yield from step.publish(INSTRUCTIONS, Result(good, facts, {"first rows": metadata.table(first), **shown}), draft)
 
 
@@ -101,7 +105,7 @@ def _read(step: Step, path: Path, layout: str | None) -> tuple[Path, pl.DataFram
         raise
     writer.close()
     quarantined = pl.concat(bad)
-    facts = {
+    facts: dict[str, Any] = {
         "records": last,
         "records quarantined": quarantined["position"].n_unique() if quarantined.height else 0,
     }

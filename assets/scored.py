@@ -242,7 +242,7 @@ def _result(step: Step, member: Indicator, table: pl.DataFrame, needs: Sequence[
         "rows missing": int((table["status"] == "not_scored").sum()),
         "values without ok": int((ok == value.is_null()).sum()),
         "values not finite": int((~value.drop_nulls().is_finite()).sum()),
-        "share not ok": float((~ok).mean() or 0.0),
+        "share not ok": 1.0 - int(ok.sum()) / max(len(ok), 1),
         "mean": value.mean(),
         "median": value.median(),
         "drift": _drift(step, member, value),
@@ -263,7 +263,7 @@ def _reads(step: Step, needs: Sequence[str]) -> list[tuple[str, str]]:
     """The columns of evidence that an indicator may read: all but the keys."""
     pairs = []
     for need in needs:
-        place = step.partition or (step.lake.partitions(need.split("/")) or [None])[0]
+        place = step.partition or next(iter(step.lake.partitions(need.split("/"))), None)
         path = need.split("/")
         if step.lake.exists(path, place if step.is_partitioned(path) else None):
             names = step.lake.scan(path, place if step.is_partitioned(path) else None).collect_schema().names()
@@ -282,7 +282,8 @@ def _extremes(step: Step, member: Indicator, table: pl.DataFrame) -> dict[str, A
         shown[f"{name} rows"] = metadata.table(
             rows.join(texts, on="row_id", how="left", maintain_order="left").select(
                 "value", metadata.texts("prompt", "response").alias("prompt → response  [row_id]")
-            )
+            ),
+            320,
         )
     return shown
 

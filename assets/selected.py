@@ -87,7 +87,7 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
         step = Step(context, lake, settings)
         pool = step.pool(key, recipe.sources)
         params = {**recipe.params, **settings.params.get(recipe.selector, {})}
-        config = {
+        config: dict[str, Any] = {
             "recipe": {**recipe.as_dict(), "params": params},
             "pool": pool,
             "budget": settings.budget or recipe.budget,
@@ -226,8 +226,7 @@ def _shown(
         .group_by("rule", maintain_order=True)
         .agg(
             pl.len().alias("rows"),
-            pl.first("reason").alias("for example"),
-            pl.first("row_id").alias("row_id of the example"),
+            metadata.texts("reason").first().alias("for example  [row_id]"),
         )
     )
     about = (
@@ -251,8 +250,9 @@ def _shown(
         "dropped in this recipe": metadata.table(rules.sort("rows", descending=True), 160),
         "first rows": metadata.table(
             first.with_columns(place=place).select(
-                "rank", metadata.texts("instruction", "response", "place").alias("row  [row_id]"), "reason"
-            )
+                "rank", metadata.texts("instruction", "response", "place", "reason").alias("row → why  [row_id]")
+            ),
+            560,
         ),
         "their scores": metadata.table(first.select("rank", "score", *recipe.indicators, "gain")),
     }

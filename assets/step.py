@@ -192,7 +192,7 @@ class Step:
         config = _plain(config)
         version = fingerprint({"key": key.path, "code": code, "config": config, "inputs": inputs})
         return Manifest(
-            data_version=version, code_version=code, run_id=self.context.run_id, inputs=inputs, config=config
+            data_version=version, code_version=code, run_id=self.context.run.run_id, inputs=inputs, config=config
         )
 
     def up_to_date(self, key: dg.AssetKey, draft: Manifest) -> Manifest | None:
@@ -281,7 +281,7 @@ class Step:
             data_version=dg.DataVersion(manifest.data_version),
             metadata={
                 **metadata.of_table(
-                    frame if staged is None else pl.scan_parquet(data, glob=False),
+                    pl.scan_parquet(data, glob=False) if isinstance(data, Path) else frame,
                     self._lineage(key, frame, result.columns_from),
                 ),
                 **result.metadata,
@@ -314,7 +314,7 @@ class Step:
     ) -> dg.TableColumnLineage:
         upstream: dict[str, list[str]] = {}
         for dep in self.deps(key):
-            place = (self.lake.partitions(dep.path) or [None])[0] if self.is_partitioned(dep.path) else None
+            place = next(iter(self.lake.partitions(dep.path)), None)
             if self.lake.exists(dep.path, place):
                 upstream[dep.to_user_string()] = list(pl.read_parquet_schema(self.lake.path(dep.path, place)))
         return metadata.column_lineage(frame.collect_schema().names(), upstream, extra)

@@ -1,7 +1,7 @@
 """The command line: the same assets, instance and storage as the UI.
 
-Here belongs reading a person's words and showing the outcome. What a command does stands in `runs`, `outputs`, `explain`.
-Results go to standard output; progress and messages go to standard error.
+Here belongs reading a person's words and showing the outcome. What a command does stands in `runs`, `outputs`,
+`explain`. Results go to standard output; progress and messages go to standard error.
 """
 
 import json
@@ -241,7 +241,8 @@ def run(
     if report:
         console.print(f"report in [bold]{report}[/]", highlight=False)
     console.print(
-        f"tables in {lake.root}; see them with [bold]sluice ui --home {lake.home}[/]; why a row: [bold]sluice explain ROW_ID[/]",
+        f"tables in {lake.root}; see them with [bold]sluice ui --home {lake.home}[/]; why a row: [bold]sluice "
+        f"explain ROW_ID[/]",
         highlight=False,
     )
 
@@ -307,7 +308,9 @@ def _work(
         try:
             with watching.watching(console):
                 outcome = _friendly(
-                    lambda: runs.materialize(lake, definitions, instance, targets, names, {**settings, "sources": names})
+                    lambda: runs.materialize(
+                        lake, definitions, instance, targets, names, {**settings, "sources": names}
+                    )
                 )
         finally:
             runs.forget_unread(lake, instance, sources)

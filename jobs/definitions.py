@@ -1,7 +1,7 @@
 """The composition root: everything that Dagster loads, at a glance.
 
-Here belongs putting assets, sensors, jobs and resources together, and nothing else. Loading this module imports no model
-library and reads nothing but the recipes.
+Here belongs putting assets, sensors, jobs and resources together, and nothing else. Loading this module imports no
+model library and reads nothing but the recipes.
 """
 
 import os
@@ -45,7 +45,8 @@ def build_defs(
 ) -> dg.Definitions:
     """All definitions; tests and notebooks replace what they like.
 
-    ``sensor_interval``: seconds between two looks at the landing folder and at what changed; ``SLUICE_SENSOR_INTERVAL``, or 30.
+    ``sensor_interval``: seconds between two looks at the landing folder and at what changed;
+    ``SLUICE_SENSOR_INTERVAL``, or 30.
     """
     interval = sensor_interval or sensor_interval_from_env()
     home = (home or default_home()).absolute()

@@ -1,7 +1,8 @@
 """Why a row is in the training set, or why not: everything the lake knows of one row.
 
-Here belongs walking back from a row id: file and record, the filter's verdict, its twins, every score with the model and code
-that made it, and what each recipe decided. The facts are read from the tables and the manifests that travel in them.
+Here belongs walking back from a row id: file and record, the filter's verdict, its twins, every score with the model
+and code that made it, and what each recipe decided. The facts are read from the tables and the manifests that travel
+in them.
 """
 
 from dataclasses import dataclass, field
@@ -60,7 +61,8 @@ def _full_id(lake: Lake, start: str) -> str:
         found |= set(ids["row_id"])
     if not found:
         raise LakeError(
-            f"no row {start!r} in {lake.home}: row ids stand in the subset file under sluice.row_id and in `sluice score`'s table"
+            f"no row {start!r} in {lake.home}: row ids stand in the subset file under sluice.row_id and in `sluice"
+            f" score`'s table"
         )
     if len(found) > 1:
         raise LakeError(

@@ -1,7 +1,8 @@
 """What a command made, so that the same command over the same data need not even start a run.
 
-Here belongs recognising a call whose every input is the same and whose every table is still as it was left. Each table knows
-for itself whether it is up to date (`assets.step`); asking them one by one through Dagster costs seconds, looking here costs none.
+Here belongs recognising a call whose every input is the same and whose every table is still as it was left. Each
+table knows for itself whether it is up to date (`assets.step`); asking them one by one through Dagster costs seconds,
+looking here costs none.
 """
 
 import json
@@ -18,7 +19,11 @@ from resources.lake import Lake, Manifest, replacing
 
 
 def fingerprint_of_call(
-    lake: Lake, definitions: dg.Definitions, keys: Sequence[dg.AssetKey], sources: Sequence[str], settings: Mapping[str, Any]
+    lake: Lake,
+    definitions: dg.Definitions,
+    keys: Sequence[dg.AssetKey],
+    sources: Sequence[str],
+    settings: Mapping[str, Any],
 ) -> str:
     """A hash of everything that decides what the tables of a call hold."""
     graph = definitions.resolve_asset_graph()
@@ -64,7 +69,9 @@ def remember(lake: Lake, call: str, outcome: Outcome) -> None:
         if manifest:
             tables.append((made.key, made.source, _state(manifest), made.rows))
     with replacing(_path(lake, call)) as staged:
-        staged.write_text(json.dumps({"sources": outcome.sources, "tables": tables, "warnings": outcome.warnings}), encoding="utf-8")
+        staged.write_text(
+            json.dumps({"sources": outcome.sources, "tables": tables, "warnings": outcome.warnings}), encoding="utf-8"
+        )
 
 
 def _state(manifest: Manifest) -> list[str]:

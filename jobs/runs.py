@@ -1,7 +1,7 @@
 """Materializing assets from the command line, in this process, in the instance that the UI shows.
 
-Here belongs finding what must be made for a target, making it (source by source, then across sources), and collecting what
-happened. Printing is the command line's business.
+Here belongs finding what must be made for a target, making it (source by source, then across sources), and collecting
+what happened. Printing is the command line's business.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -117,7 +117,7 @@ def _materializations(events: Iterable[dg.DagsterEvent]) -> list[dg.AssetMateria
 
 
 def _made(event: dg.AssetMaterialization, partition: str | None) -> Made:
-    values = {name: value.value for name, value in event.metadata.items()}
+    values: dict[str, Any] = {name: value.value for name, value in event.metadata.items()}
     return Made(
         event.asset_key.to_user_string(),
         partition,
@@ -142,7 +142,7 @@ def _failed_expectations(event: dg.DagsterEvent, partition: str | None) -> list[
 def _reason(event: dg.DagsterEvent) -> str:
     """The step and what went wrong in it; the name of an error is left out where its sentence says all."""
     error = event.step_failure_data.error
-    while error and error.cause:
+    while error and error.cause and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
     said = event.step_failure_data.user_failure_data
     text = said.description if said and said.description else (error.message.strip() if error else "unknown error")

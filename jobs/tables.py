@@ -104,7 +104,8 @@ def run(lake: Lake, recipe: str, outcome: Outcome) -> Iterator[RenderableType]:
     )
     facts = subset.facts
     yield (
-        f"[bold]{facts['rows in']:,} rows in = {subset.rows:,} selected + {facts['rows dropped']:,} dropped with a reason + {facts['rows not chosen']:,} not chosen[/]"
+        f"[bold]{facts['rows in']:,} rows in = {subset.rows:,} selected + {facts['rows dropped']:,} dropped with a"
+        f" reason + {facts['rows not chosen']:,} not chosen[/]"
         + (
             " [green]✓[/]"
             if facts["rows in"] == subset.rows + facts["rows dropped"] + facts["rows not chosen"]

@@ -1,6 +1,7 @@
 """What a person sees while a command works: one bar a piece of long work, with rate and time left.
 
-Here belongs drawing the progress that `resources.progress` counts, on a terminal as bars, elsewhere as a line now and then.
+Here belongs drawing the progress that `resources.progress` counts, on a terminal as bars, elsewhere as a line now and
+then.
 """
 
 import time

@@ -190,7 +190,8 @@ class Lake:
         path = self.root / "sources" / f"{check_name(name)}.json"
         if not path.is_file():
             raise LakeError(
-                f"no source {name!r}: drop a file {name}.jsonl into {self.landing}, or name one with --source {name}=FILE"
+                f"no source {name!r}: drop a file {name}.jsonl into {self.landing}, or name one with --source "
+                f"{name}=FILE"
             )
         return Source(**json.loads(path.read_text()))
 

@@ -71,6 +71,7 @@ class ParquetTables(dg.ConfigurableIOManager):
         there = [source for source in wanted if lake.exists(key, source)]
         if not there:
             raise LakeError(
-                f"{'/'.join(key)} holds no source yet: add one with --source NAME=FILE or drop a file into {lake.landing}"
+                f"{'/'.join(key)} holds no source yet: add one with --source NAME=FILE or drop a file into "
+                f"{lake.landing}"
             )
         return lake.scan_sources(key, there)

@@ -45,7 +45,8 @@ class VectorStore:
         table.merge_insert("row_id").when_not_matched_insert_all().execute(block)
 
     def read(self, row_ids: Sequence[str]) -> np.ndarray:
-        """(n, d) float32 in the order of the ids; NaN where a row has no vector (d = 1 where nothing was ever embedded). The table is read in blocks."""
+        """(n, d) float32 in the order of the ids; NaN where a row has no vector (d = 1 where nothing was ever
+        embedded). The table is read in blocks."""
         wanted = pl.DataFrame({"row_id": row_ids}, schema={"row_id": pl.String}).with_row_index("place")
         table = self._table()
         dimension = table.schema.field("vector").type.list_size if table is not None else 1

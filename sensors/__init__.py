@@ -1,1 +1,2 @@
-"""What watches: `landing` for new data, `selection` for subsets that must be chosen again. Sensors only discover; they compute nothing."""
+"""What watches: `landing` for new data, `selection` for subsets that must be chosen again. Sensors only discover;
+they compute nothing."""

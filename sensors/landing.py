@@ -1,6 +1,7 @@
 """New data: a file dropped into the landing folder becomes a source, or refreshes one.
 
-Here belongs noticing files by content and asking for the source's lane. Reading and judging the data is the lane's business.
+Here belongs noticing files by content and asking for the source's lane. Reading and judging the data is the lane's
+business.
 
 - A file is taken when it stands still: the same at two looks, so that a copy in progress is not read in half.
 - What counts is a hash of the content. A touched or copied file asks for nothing; content that returns to an earlier state is
@@ -32,7 +33,8 @@ LAST_USED = (["evidence", "token_statistics"],)
 
 @dataclass(frozen=True)
 class Landed:
-    """A file in the landing folder: the source it names, a hash of its content, and how often the source has changed."""
+    """A file in the landing folder: the source it names, a hash of its content, and how often the source has
+    changed."""
 
     name: str
     path: Path
@@ -135,7 +137,8 @@ def _files(folder: Path, cursor: Cursor) -> list[Path]:
 
 
 def _see(path: Path, before: Seen | None) -> Seen | None:
-    """The file as it is now, with the hash of its content if it stood still since the last look; None if it went away."""
+    """The file as it is now, with the hash of its content if it stood still since the last look; None if it went
+    away."""
     stamp = _stamp(path)
     if stamp is None:
         return None
@@ -148,7 +151,8 @@ def _see(path: Path, before: Seen | None) -> Seen | None:
 
 
 def _stamp(path: Path) -> str | None:
-    """What changes whenever somebody writes to a file or puts another in its place; it is a hint only, content decides."""
+    """What changes whenever somebody writes to a file or puts another in its place; it is a hint only, content
+    decides."""
     try:
         stat = path.stat()
     except OSError:

@@ -1,9 +1,9 @@
 """What must be chosen again: the safety net under the automation conditions.
 
-Here belongs noticing that a subset was chosen from something other than what the lake holds now. The conditions on the assets
-(`assets.automation`) ask for a refresh as soon as content changes. What can still be missed is a change while nobody was
-watching (the daemon was off when the first lane ran) and a run that died. This sensor compares what each subset was made of
-with what is there, and asks for the rest, once for each state.
+Here belongs noticing that a subset was chosen from something other than what the lake holds now. The conditions on
+the assets (`assets.automation`) ask for a refresh as soon as content changes. What can still be missed is a change
+while nobody was watching (the daemon was off when the first lane ran) and a run that died. This sensor compares what
+each subset was made of with what is there, and asks for the rest, once for each state.
 """
 
 import json
@@ -28,7 +28,8 @@ def behind(manifest: Manifest | None, now: Mapping[str, str]) -> bool:
 
 
 def versions_now(lake: Lake, manifest: Manifest, aside: Sequence[str] = ()) -> dict[str, str]:
-    """The present data version of each table that went into a subset, but for those aside (`assets.selected.aside_of`)."""
+    """The present data version of each table that went into a subset, but for those aside
+    (`assets.selected.aside_of`)."""
     now = {}
     for name in manifest.inputs:
         key, _, partition = name.removesuffix("]").partition("[")
@@ -41,8 +42,8 @@ def versions_now(lake: Lake, manifest: Manifest, aside: Sequence[str] = ()) -> d
 def state_of(lake: Lake, recipe: Recipe) -> str | None:
     """What a subset would now be made of, if that is something else than it was made of; None if it is not behind.
 
-    A source that is half refreshed is waited for. A source that came since is the conditions' business: whether the subset
-    was meant to leave it out, its manifest does not say.
+    A source that is half refreshed is waited for. A source that came since is the conditions' business: whether the
+    subset was meant to leave it out, its manifest does not say.
     """
     manifest = lake.manifest(["selected", recipe.name])
     if manifest is None:
@@ -56,7 +57,8 @@ def state_of(lake: Lake, recipe: Recipe) -> str | None:
 
 
 def broken(instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]) -> list[str]:
-    """Which of these tables broke their contract when they were last made (see `assets.automation` for the exceptions)."""
+    """Which of these tables broke their contract when they were last made (see `assets.automation` for the
+    exceptions)."""
     checks = [dg.AssetCheckKey(key, CONTRACT) for key in keys if key.to_user_string() not in HEAD]
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
     failed = (
@@ -80,7 +82,8 @@ def build_sensor(
         target=dg.AssetSelection.assets(*downstream),
         minimum_interval_seconds=interval,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Asks for a subset again when it was chosen from other data than there is now and nothing is under way.",
+        description="Asks for a subset again when it was chosen from other data than there is now and nothing is "
+        "under way.",
     )
     def selection(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult | dg.SkipReason:
         if context.instance.get_runs_count(dg.RunsFilter(statuses=list(UNDER_WAY))):
@@ -108,7 +111,8 @@ def _read_by(lake: Lake, recipes: Sequence[str]) -> list[dg.AssetKey]:
 
 
 def wanted(lake: Lake, recipes: Sequence[str], downstream: Sequence[dg.AssetKey]) -> list[dg.AssetKey]:
-    """The subsets that are behind, their cards, and whatever across sources was made before: all that is already in use."""
+    """The subsets that are behind, their cards, and whatever across sources was made before: all that is already in
+    use."""
     ours = {("selected", name) for name in recipes} | {("evaluated", name) for name in recipes}
     return [
         key

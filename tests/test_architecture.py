@@ -1,4 +1,5 @@
-"""The house stands as its plan says: which room may know which, what loads with the definitions, how large a room is."""
+"""The house stands as its plan says: which room may know which, what loads with the definitions, how large a room
+is."""
 
 import ast
 import subprocess

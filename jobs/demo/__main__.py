@@ -1,7 +1,8 @@
 """The demo: the whole pipeline on the corpus that ships, end to end, in a home of its own.
 
-Here belongs the story that a newcomer sees: two sources are read, six recipes choose, a third source lands, and the recipes choose
-again from what they now have. What became of the planted defects is counted from the tables. Nothing is downloaded.
+Here belongs the story that a newcomer sees: two sources are read, six recipes choose, a third source lands, and the
+recipes choose again from what they now have. What became of the planted defects is counted from the tables. Nothing
+is downloaded.
 """
 
 import json
@@ -118,7 +119,7 @@ def planted_kinds(lake: Lake, recipe: str, manifest: Path) -> list[PlantedKind]:
     kinds = []
     for (kind,), rows in told.group_by("kind", maintain_order=True):
         by = rows.filter(pl.col("fate") == "dropped").group_by("rule").len().sort("len", "rule", descending=[True, False])
-        left, chosen = ((rows["fate"] == fate).sum() for fate in ("not_chosen", "selected"))
+        left, chosen = (rows.filter(pl.col("fate") == fate).height for fate in ("not_chosen", "selected"))
         kinds.append(PlantedKind(str(kind), rows.height, dict(by.iter_rows()), left, chosen))
     return kinds
 

@@ -1,7 +1,7 @@
 """The report of a selection, filled from the lake.
 
-Here belongs gathering what `render` lays out: every number is read from a table or its manifest, none is computed for the report
-alone but the two axes of the map.
+Here belongs gathering what `render` lays out: every number is read from a table or its manifest, none is computed for
+the report alone but the two axes of the map.
 """
 
 import importlib.metadata

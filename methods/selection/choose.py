@@ -1,10 +1,10 @@
 """Carrying out a recipe: every row of the pool gets a decision, and every decision a reason.
 
-Here belongs the order of the steps (copies, gates, score, near-duplicates, selector) and the ledger that they leave. The steps
-themselves are the methods of `aggregate`, `twins` and the selectors of the catalogue.
+Here belongs the order of the steps (copies, gates, score, near-duplicates, selector) and the ledger that they leave.
+The steps themselves are the methods of `aggregate`, `twins` and the selectors of the catalogue.
 
-The ledger has one line for each row in: ``decision`` is ``selected``, ``dropped`` (with the ``rule`` that dropped it) or
-``not_chosen``. Rows in = selected + dropped + not chosen, always.
+The ledger has one line for each row in: ``decision`` is ``selected``, ``dropped`` (with the ``rule`` that dropped it)
+or ``not_chosen``. Rows in = selected + dropped + not chosen, always.
 """
 
 from __future__ import annotations
@@ -84,11 +84,8 @@ def choose(
         candidates, min(wanted, len(candidates)), recipe.seed if seed is None else seed, **recipe.params
     )
     ids = left["row_id"]
-    nearest = (
-        [ids[int(i)] if i >= 0 else None for i in chosen.nearest]
-        if chosen.nearest is not None
-        else [None] * len(chosen.order)
-    )
+    places = chosen.nearest if chosen.nearest is not None else np.full(len(chosen.order), -1)
+    nearest = [ids[int(i)] if i >= 0 else None for i in places]
     ledger.select(ids.gather(chosen.order), chosen.gain, chosen.reason, nearest)
     ledger.pass_over({ids[int(i)]: why for i, why in chosen.refused.items()})
     return ledger.frame(left.select("row_id", "score") if "score" in left.columns else None)

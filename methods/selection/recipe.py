@@ -1,7 +1,7 @@
 """A recipe: a named selection, as plain data read from YAML.
 
-Here belongs what a recipe may say and the errors for what it may not. How it is carried out stands in `choose.py`; the recipes
-themselves are the files in ``jobs/recipes``.
+Here belongs what a recipe may say and the errors for what it may not. How it is carried out stands in `choose.py`;
+the recipes themselves are the files in ``jobs/recipes``.
 
 A recipe in full::
 
@@ -32,16 +32,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
 
-from methods.kinds import Indicator
+from methods.kinds import Direction, Indicator
+from methods.selection.aggregate import Mode, Normalise, NullPolicy, aggregate
 
-NORMALISE = ("zscore", "rank", "minmax", "none")
-MODES = ("mean", "sum", "product", "min", "mean_rank")
-NULLS = ("drop", "ignore", "worst")
+NORMALISE, MODES, NULLS = (get_args(choices) for choices in (Normalise, Mode, NullPolicy))
 
 
 class RecipeError(ValueError):
@@ -53,19 +52,19 @@ class Score:
     """How indicators become one score: which, with which weights, how scaled, how joined, and what a null means."""
 
     indicators: Mapping[str, float]
-    directions: Mapping[str, str] = field(default_factory=dict)
+    directions: Mapping[str, Direction] = field(default_factory=dict)
     """Which end of an indicator this recipe wants, where the indicator itself names none or the other one."""
     targets: Mapping[str, Any] = field(default_factory=dict)
     """The value, or the range [lo, hi], that is best for an indicator without a better end."""
-    normalise: str = "zscore"
-    mode: str = "mean"
-    nulls: str = "drop"
+    normalise: Normalise = "zscore"
+    mode: Mode = "mean"
+    nulls: NullPolicy = "drop"
 
     def of(self, values: pl.DataFrame, known: Mapping[str, Indicator]) -> pl.DataFrame:
         """``row_id, value, status`` from a column an indicator; a target makes any indicator a band around it."""
-        from methods.selection.aggregate import aggregate
-
-        own = {name: "band" if name in self.targets else known[name].direction for name in self.indicators}
+        own: dict[str, Direction] = {
+            name: "band" if name in self.targets else known[name].direction for name in self.indicators
+        }
         return aggregate(
             values,
             weights=dict(self.indicators),
@@ -158,6 +157,7 @@ def _known(recipe: Recipe, where: str) -> Recipe:
     if "score" in selector.needs and recipe.score is None:
         raise RecipeError(f"{where}: score is missing: {selector.id} chooses by it; add `score: {{indicators: ...}}`")
     for name in recipe.score.indicators if recipe.score else ():
+        assert recipe.score
         if indicators[name].direction == "band" and not {name} & {*recipe.score.directions, *recipe.score.targets}:
             raise RecipeError(
                 f"{where}: score.indicators: {name} has no better end; say which with `directions: {{{name}: higher}}` or "
@@ -201,7 +201,9 @@ def load_folder(folder: Path) -> tuple[Recipe, ...]:
         except yaml.YAMLError as error:
             raise RecipeError(f"{path}: not valid YAML: {error}") from error
         if path.stem == "ledgers":
-            raise RecipeError(f"{path}: a recipe cannot be named ledgers, where the ledgers of all recipes lie; rename it")
+            raise RecipeError(
+                f"{path}: a recipe cannot be named ledgers, where the ledgers of all recipes lie; rename it"
+            )
         if not re.fullmatch(r"[a-z][a-z0-9_]*", path.stem):
             raise RecipeError(
                 f"{path}: a recipe's file is named in lower-case letters, digits and _ (it becomes an asset)"
@@ -239,7 +241,8 @@ def _score(data: Any, where: str) -> Score:
     for name, weight in weights.items():
         if not _is_number(weight) or weight < 0:
             raise RecipeError(
-                f"{where}: score.indicators.{name} is {weight!r}; a weight is a number >= 0 (directions turn an indicator)"
+                f"{where}: score.indicators.{name} is {weight!r}; a weight is a number >= 0 (directions turn an "
+                f"indicator)"
             )
     if not any(weights.values()):
         raise RecipeError(f"{where}: score.indicators: at least one weight is above 0")

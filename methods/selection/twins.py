@@ -1,7 +1,7 @@
 """Duplicate pairs by row id: finding them in a pool, and resolving them among the rows that one chooses from.
 
-Here belongs carrying the pairs of `methods.filters` (which speak of row numbers) from pool to recipe by row id. Pairs are found
-once for a pool; each recipe resolves them for its own rows and its own preference.
+Here belongs carrying the pairs of `methods.filters` (which speak of row numbers) from pool to recipe by row id. Pairs
+are found once for a pool; each recipe resolves them for its own rows and its own preference.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ SAME_TEXT, NEAR = "same_text", "near"
 def find_pairs(rows: pl.DataFrame, signatures: pl.Series, threshold: float = duplicates.THRESHOLD) -> pl.DataFrame:
     """All pairs of a pool: ``a`` (the earlier row), ``b``, ``similarity``, ``kind``.
 
-    ``rows`` has ``row_id`` (unique), ``instruction``, ``input``, ``response``; ``signatures`` are theirs. Rows of the same text
-    (`resolution.text_key`) stand once each, beside the first of them (``same_text``, similarity 1); near-duplicates are
-    sought among those first ones, verified by exact Jaccard similarity, and kept from the threshold upwards.
+    ``rows`` has ``row_id`` (unique), ``instruction``, ``input``, ``response``; ``signatures`` are theirs. Rows of the
+    same text (`resolution.text_key`) stand once each, beside the first of them (``same_text``, similarity 1);
+    near-duplicates are sought among those first ones, verified by exact Jaccard similarity, and kept from the
+    threshold upwards.
     """
     first = resolution.exact_classes(rows)
     own = np.arange(len(first))
@@ -38,7 +39,8 @@ def find_pairs(rows: pl.DataFrame, signatures: pl.Series, threshold: float = dup
 
 
 def _matrix(signatures: pl.Series) -> np.ndarray:
-    """Signatures as a matrix; a row without words has the largest number everywhere, as `duplicates.minhash` gives it."""
+    """Signatures as a matrix; a row without words has the largest number everywhere, as `duplicates.minhash` gives
+    it."""
     width = signatures.dtype.shape[0]  # type: ignore[attr-defined]
     top = np.iinfo(np.uint32).max
     matrix = np.full((len(signatures), width), top, dtype=np.uint32)

@@ -10,6 +10,8 @@ import pytest
 from dagster import DagsterEvent, DagsterEventType
 from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
 
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+
 from assets import automation
 from jobs.definitions import build_defs
 from methods.selection.recipe import Recipe, Score
@@ -24,6 +26,11 @@ RECIPES = (
     Recipe("own", "Rows of a", "random", sources=("a",)),
     Recipe("never", "Not asked for", "random"),
 )
+LANE = (
+    *("raw/instructions", "filtered/instructions", "filtered/dropped", "evidence/text_counts", "scored/mtld"),
+    *automation.LANE_ENDS,
+)
+"""Enough of a lane: its head, its middle and all its ends."""
 IN_USE = ("plain", "scored", "own")
 NEVER = dg.AutomationCondition.missing() & ~dg.AutomationCondition.missing()
 ALWAYS = ~NEVER
@@ -53,7 +60,7 @@ class Book:
         graph = self.defs.resolve_asset_graph()
         self.graph = graph
         made = [k for k in graph.toposorted_asset_keys if k.path[-1] != "never"]
-        self.lane = [k for k in made if graph.get(k).is_partitioned]
+        self.lane = [k for k in made if k.to_user_string() in LANE]
         self.across = [k for k in made if not graph.get(k).is_partitioned]
         self.instance = dg.DagsterInstance.ephemeral()
         self.cursor: Any = None
@@ -64,7 +71,7 @@ class Book:
         for source in self.sources:
             self.run_lane(source, "1")
         self.run_across("1")
-        assert self.look() == set()
+        self.look()
 
     def add_source(self, name: str) -> None:
         self.instance.add_dynamic_partitions("source", [name])
@@ -84,9 +91,14 @@ class Book:
     def run_requested(self, version: str | None = None) -> None:
         self.start(self.requested).make(version or uuid.uuid4().hex).end()
 
-    def check(self, name: str, passed: bool, partition: str | None = None) -> None:
+    def check(self, name: str, passed: bool) -> None:
+        """The contract of a table, as judged after its latest materialization."""
+        (latest,) = self.instance.fetch_materializations(key(name), limit=1).records
+        target = AssetCheckEvaluationTargetMaterializationData(
+            storage_id=latest.storage_id, run_id=latest.run_id, timestamp=latest.timestamp
+        )
         self.instance.report_runless_asset_event(
-            dg.AssetCheckEvaluation(asset_key=key(name), check_name="contract", passed=passed, partition=partition)
+            dg.AssetCheckEvaluation(key(name), "contract", passed, target_materialization_data=target)
         )
 
     # ---- looks -------------------------------------------------------------------------------------------------------
@@ -128,6 +140,23 @@ class Run:
     def _event(self, kind: DagsterEventType, data: Any) -> None:
         event = DagsterEvent(kind.value, self.run.job_name, event_specific_data=data)
         self.book.instance.report_dagster_event(event, self.run.run_id)
+
+
+def test_the_lists_of_tables_are_those_of_the_graph(tmp_path: Path) -> None:
+    """The conditions name the tables of a lane; a new one that is missing there would be watched by nobody."""
+    graph = build_defs(tmp_path, FakeEncoder(), FakeCausalLM(), RECIPES).resolve_asset_graph()
+    lane = {k for k in graph.materializable_asset_keys if graph.get(k).is_partitioned and k.path[0] != "raw"}
+    assert {k.to_user_string() for k in lane} == {*automation.HEAD, *automation.LATER}
+    followed_in_lane = {k for k in lane if graph.get(k).child_keys & lane}
+    families = {frozenset(graph.get(k).parent_keys) for k in lane - followed_in_lane}
+    ends = {key(name) for name in automation.LANE_ENDS}
+    assert ends <= lane - followed_in_lane
+    assert {frozenset(graph.get(k).parent_keys) for k in ends} == families
+    across = graph.materializable_asset_keys - lane - {key("raw/instructions"), key("raw/quarantine")}
+    for k in across - {key(automation.GATE)}:
+        others = [parent for parent in graph.get(k).parent_keys if parent in across]
+        assert others, f"{k} follows nothing that follows the gate"
+        assert graph.get(k).automation_condition is not None
 
 
 ACROSS = {
@@ -309,8 +338,8 @@ def command_line_refreshes_other_recipes(book: Book) -> None:
 
 def input_made_by_hand(book: Book) -> None:
     """Someone makes an input anew: its readers wait for the end, then follow once."""
-    by_hand = book.start([key("clustered/kmeans_model"), key("clustered/kmeans")])
-    by_hand.make("9", ["clustered/kmeans_model"])
+    by_hand = book.start([key("filtered/duplicates"), key("clustered/kmeans")])
+    by_hand.make("9", ["filtered/duplicates"])
     assert book.look() == set()
     by_hand.make("9", ["clustered/kmeans"]).end()
     asked = book.look()
@@ -318,6 +347,27 @@ def input_made_by_hand(book: Book) -> None:
     assert "filtered/pool" not in asked
     book.run_requested("9")
     assert book.look() == set()
+
+
+def recipe_made_by_hand(book: Book) -> None:
+    """Someone makes a recipe while an input of it is made anew: it is not made twice at a time, but again afterwards."""
+    by_hand = book.start([key("selected/plain")])
+    book.run_across("9", [key("clustered/kmeans")])
+    assert "selected/plain" not in book.look()
+    by_hand.make("8").end()
+    assert "selected/plain" in book.look()
+
+
+def first_asked_for_after_a_change(book: Book) -> None:
+    """A change before a recipe was first made is in it already."""
+    book.run_lane("a", "2")
+    assert book.look() == EVERYTHING
+    book.run_requested("2")
+    assert book.look() == set()
+    book.start([key("selected/never")]).make("1").end()
+    assert [book.look() for _ in range(2)] == [set(), set()]
+    book.run_lane("a", "3")
+    assert book.look() == EVERYTHING | {"selected/never"}
 
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -339,9 +389,44 @@ SCENARIOS: tuple[Scenario, ...] = (
     command_line_is_not_repeated,
     command_line_refreshes_other_recipes,
     input_made_by_hand,
+    recipe_made_by_hand,
+    first_asked_for_after_a_change,
 )
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
     scenario(Book(tmp_path, None))
+
+
+# ---- every part of the conditions is needed: without it, a scenario comes out otherwise ------------------------------------
+
+_is = dg.AutomationCondition
+PARTS: tuple[tuple[str, dg.AutomationCondition | str, dg.AutomationCondition, Scenario], ...] = (
+    ("content, not events", _is.data_version_changed(), _is.newly_updated(), same_content_asks_for_nothing),
+    ("lane at rest", "a source's lane is under way", NEVER, lane_is_judged_as_a_whole),
+    ("selection at rest", "a selection is under way", NEVER, change_while_a_selection_runs),
+    ("whole lane", "a source is half refreshed: a contract in its lane is broken", NEVER, broken_later_in_a_lane_holds_the_gate),
+    ("sound inputs", "an input's contract is broken", NEVER, broken_input_across_sources),
+    (
+        "not after the command line",
+        _is.all_new_updates_have_run_tags(tag_values=automation.FROM_COMMAND_LINE),
+        NEVER,
+        command_line_is_not_repeated,
+    ),
+    ("not from the same run", _is.executed_with_root_target(), NEVER, changed_source_is_chosen_from_once),
+    ("in the same run", _is.will_be_requested(), NEVER, changed_source_is_chosen_from_once),
+    ("once", _is.newly_requested(), NEVER, changed_source_is_chosen_from_once),
+    ("again", "once more", NEVER, change_between_request_and_next_look),
+    ("in use", _is.missing(), NEVER, first_asked_for_after_a_change),
+    ("at rest", _is.in_progress(), NEVER, input_made_by_hand),
+)
+
+
+@pytest.mark.parametrize(("what", "part", "instead", "scenario"), PARTS, ids=[part[0] for part in PARTS])
+def test_without_this_part_it_goes_wrong(
+    what: str, part: dg.AutomationCondition | str, instead: dg.AutomationCondition, scenario: Scenario, tmp_path: Path
+) -> None:
+    book = Book(tmp_path, lambda condition: condition.replace(part, instead))
+    with pytest.raises(AssertionError):
+        scenario(book)

@@ -18,9 +18,9 @@ def with_score(**score):
 
 def test_the_least_that_a_recipe_says_and_what_follows():
     recipe = parse("least", LEAST)
-    assert (recipe.budget, recipe.seed, recipe.duplicates, recipe.sources) == ("10%", 0, 0.8, ())
+    assert (recipe.budget, recipe.seed, recipe.duplicates, recipe.sources) == ("10%", 0, 0.75, ())
     assert recipe.indicators == () and recipe.score is None
-    assert recipe.rule() == "drop near-duplicates (Jaccard ≥ 0.8); select by random; budget 10%, seed 0"
+    assert recipe.rule() == "drop near-duplicates (Jaccard ≥ 0.75); select by random; budget 10%, seed 0"
 
 
 def test_a_recipe_in_full_is_read_as_it_is_documented():

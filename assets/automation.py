@@ -3,19 +3,19 @@
 Here belong the automation conditions, as named constants that say what would go wrong without each part. What starts a
 source's own lane is the landing sensor; these conditions concern the assets that look across sources.
 
-One gate watches the sources: `filtered/pool`, the list of rows to choose from (`gate`). It opens when the content of any table
-of a lane has changed, no lane is under way, and nothing that follows is. Everything else that looks across sources follows the
-pool (`REFRESH`), in the same look and thus in the same run. So a lane is judged as a whole, many files that land together make
-one choice, and the tables of all sources are watched once instead of once for every reader.
+One gate watches the sources: `filtered/pool`, the list of rows to choose from (`gate`). It opens when the content of
+any table of a lane has changed, no lane is under way, and nothing that follows is. Everything else that looks across
+sources follows the pool (`REFRESH`), in the same look and thus in the same run. So a lane is judged as a whole, many
+files that land together make one choice, and all tables of all sources are watched once instead of once a reader.
 
-What a broken contract means here: a table that breaks its contract is never stored, so the last good one stays and its data
-version does not change.
+What a broken contract means here: a table that breaks its contract is never stored, so the last good one stays and its
+data version does not change.
 
-- A file that fails where it is read or filtered changes nothing: the source stays in use as it was, and other sources are
-  refreshed as if nothing had happened.
-- A lane that fails later (embedding, evidence, scores) leaves the source half refreshed: its rows are new, some of what is
-  known of them is old. No subset is right then, so the gate stays shut until that table passes (`BROKEN_LANE`), and a step that
-  is started all the same refuses (`assets.step.Step.pool`).
+- A file that fails where it is read or filtered changes nothing: the source stays in use as it was, and other sources
+  are refreshed as if nothing had happened.
+- A lane that fails later (embedding, evidence, scores) leaves the source half refreshed: its rows are new, some of what
+  is known of them is old. No subset is right then, so the gate stays shut until that table passes (`BROKEN_LANE`), and
+  a step that is started all the same refuses (`assets.step.Step.pool`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,6 +23,7 @@ from functools import reduce
 from operator import or_
 
 import dagster as dg
+from dagster._core.definitions.declarative_automation.automation_condition import BuiltinAutomationCondition
 
 from methods import catalog
 
@@ -47,13 +48,13 @@ _condition = dg.AutomationCondition
 _IN_PROGRESS = _condition.in_progress()
 
 
-def _any_of(keys: Iterable[str], condition: dg.AutomationCondition) -> dg.AutomationCondition:
+def _any_of(keys: Iterable[str], condition: dg.AutomationCondition) -> BuiltinAutomationCondition:
     return reduce(or_, (_condition.asset_matches(key.split("/"), condition) for key in keys))
 
 
 LANE_UNDER_WAY = _any_of(LANE_ENDS, _IN_PROGRESS).with_label("a source's lane is under way")
-"""The rows are made early in a lane, and what waits for embeddings and scores late: without this a recipe would choose twice,
-and the first time from a source that is half refreshed."""
+"""The rows are made early in a lane, and what waits for embeddings and scores late: without this a recipe would choose
+twice, and the first time from a source that is half refreshed."""
 
 _BROKEN = _condition.any_checks_match(_condition.check_failed(), blocking_only=True)
 BROKEN_LANE = _any_of(LATER, _BROKEN).with_label("a source is half refreshed: a contract in its lane is broken")
@@ -68,8 +69,8 @@ What the command line makes of its lanes it chooses from by itself, perhaps with
 
 def gate(followers: Iterable[dg.AssetKey] = ()) -> dg.AutomationCondition:
     """Of the pool: open once for each change of the sources' content, when lanes and ``followers`` are at rest."""
-    # A change between a request and the next look comes with the request in one look: without `~again` it would be taken
-    # for dealt with.
+    # A change between a request and the next look comes with the request in one look: without `~again` it would be
+    # taken for dealt with. `missing`: what changed before the pool was first made needs no second making.
     again = _any_of(HEAD[:1], _CONTENT).with_label("once more")
     dealt_with = (_condition.newly_requested() & ~again) | _condition.missing()
     choosing = _any_of((key.to_user_string() for key in (dg.AssetKey(GATE.split("/")), *followers)), _IN_PROGRESS)
@@ -86,7 +87,7 @@ def gate(followers: Iterable[dg.AssetKey] = ()) -> dg.AutomationCondition:
 
 
 def with_gate(assets: dg.AssetsDefinition, followers: Iterable[dg.AssetKey]) -> dg.AssetsDefinition:
-    """The same assets; if the pool is among them, with the gate that waits for ``followers`` (known only when all is put together)."""
+    """The same assets; the pool among them with the gate that waits for ``followers`` (all that looks across sources)."""
     pool = dg.AssetKey(GATE.split("/"))
     if pool not in assets.keys:
         return assets
@@ -126,7 +127,7 @@ REFRESH = _follow(
 
 
 def refresh_of(sources: Sequence[str] = (), aside: Sequence[str] = ()) -> dg.AutomationCondition:
-    """For a recipe and its card: `REFRESH`, but one with ``sources`` of its own is not asked when another source changes.
+    """`REFRESH` for a recipe and its card, but one with ``sources`` of its own is not asked when others change.
 
     ``aside`` are the tables that such a recipe reads but that say the same of its sources when others come and go. An
     indicator relative to the pool does count: what it says of a row depends on the other sources.
@@ -134,6 +135,7 @@ def refresh_of(sources: Sequence[str] = (), aside: Sequence[str] = ()) -> dg.Aut
     if not sources:
         return REFRESH
     ignored = _LANE | dg.AssetSelection.assets(*(key.split("/") for key in aside))
+    # `& ~missing` holds the changed partitions against those that the recipe reads; alone, any partition would do.
     own = _condition.any_deps_match(_condition.data_version_changed() & ~_condition.missing()).allow(_LANE)
     own_pending = own.since((_condition.newly_requested() & ~own) | _condition.missing())
     opened = _condition.asset_matches(GATE.split("/"), _REQUESTED)

@@ -16,6 +16,7 @@ import polars as pl
 from assets import automation, equations, metadata
 from assets.coverage import coverage
 from assets.embedded import vectors_of
+from assets.evidence import NEIGHBOURS_KEPT
 from assets.incremental import BLOCK
 from assets.partitions import SOURCES, same_source, whole_pool
 from assets.step import STORED, Result, Step, check_specs
@@ -204,6 +205,7 @@ def _of_pool(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsD
                 continue
             view = view or _pool(step, needs, lake, encoder)
             table = pl.concat([view.row_ids.to_frame("row_id"), member.compute(view, **config)], how="horizontal")
+            table = table.filter(~pl.col("row_id").str.starts_with(COPY))
             yield from step.publish(
                 key, _result(step, member, table, needs, {"pool": pool, "rows computed": table.height}), draft
             )
@@ -214,20 +216,32 @@ def _of_pool(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsD
 def _pool(step: Step, needs: Sequence[str], lake: LakeResource, encoder: Encoder) -> Pool:
     rows = step.scan("filtered/pool").collect()
     vectors = vectors_of(lake, encoder).read(rows["row_id"].to_list())
-    near = step.scan("evidence/neighbours").collect() if "evidence/neighbours" in needs else None
-    if near is not None and step.settings.all_rows:
-        near = _with_copies(near, rows)
-    return Pool(rows["row_id"], vectors, near)
+    if "evidence/neighbours" not in needs:
+        return Pool(rows["row_id"], vectors)
+    pool = Pool(rows["row_id"], vectors, step.scan("evidence/neighbours").collect())
+    return _with_copies(pool, rows["copies"].to_numpy()) if step.settings.all_rows else pool
 
 
-def _with_copies(near: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """When every row of a file is scored, a content that stands twice has itself as its nearest other row."""
-    copies = near.join(rows.select("row_id", "copies"), on="row_id", how="left", maintain_order="left")
-    extra = pl.min_horizontal(pl.col("copies").fill_null(1) - 1, pl.col("ids").list.len().max())
-    return copies.with_columns(
-        ids=pl.concat_list(pl.col("row_id").repeat_by(extra), pl.col("ids")),
-        similarity=pl.concat_list(pl.lit(1.0, pl.Float32).repeat_by(extra), pl.col("similarity")),
-    ).drop("copies")
+def _with_copies(pool: Pool, copies: np.ndarray) -> Pool:
+    """When every row of a file is scored, a content that stands twice has its copy for nearest other row.
+
+    Copies stand at the end of the pool under names of their own, and first in the neighbours of what they are copies of.
+    """
+    again = np.repeat(np.arange(len(copies)), np.minimum(copies - 1, NEIGHBOURS_KEPT))
+    names = pl.Series([f"{COPY}{n}" for n in range(len(again))], dtype=pl.String)
+    twins = pl.DataFrame({"row_id": pool.row_ids.gather(again), "copy": names}).group_by("row_id").agg("copy")
+    near = pool.neighbours
+    assert near is not None
+    found = near.join(twins, on="row_id", how="left", maintain_order="left").with_columns(pl.col("copy").fill_null([]))
+    same = pl.lit(1.0, pl.Float32).repeat_by(pl.col("copy").list.len())
+    near = found.with_columns(
+        ids=pl.concat_list("copy", "ids"), similarity=pl.concat_list(same, pl.col("similarity"))
+    ).drop("copy")
+    return Pool(pl.concat([pool.row_ids, names]), np.concatenate([pool.vectors, pool.vectors[again]]), near)
+
+
+COPY = "copy "
+"""How the name of a copy begins; no row id does."""
 
 
 # ---- what both show -----------------------------------------------------------------------------------------------------------

@@ -335,7 +335,7 @@ UNDER_WAY = (
 
 
 def half_refreshed(lake: Lake, tables: Sequence[Sequence[str]], source: str) -> str | None:
-    """Which of a source's tables was made from something older than what is there now, in words; None if all fit together.
+    """Which of a source's tables was made from something older than what is there now, in words; None if all fit.
 
     The file itself is left out: one that could not be read or filtered leaves the source as it was, all of a piece.
     """

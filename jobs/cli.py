@@ -20,7 +20,9 @@ from methods.formats import LAYOUTS
 from methods.selection.recipe import RecipeError, check_budget
 from resources.lake import Lake, LakeError, check_name
 
-console = Console(stderr=True)
+WIDE = 160
+"""Columns where nobody says how wide the terminal is."""
+console = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
 
 
 class UserError(click.ClickException):
@@ -28,7 +30,12 @@ class UserError(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print the message."""
-        console.print(f"[bold red]error[/] {escape(self.message)}", highlight=False)
+        say(f"[bold red]error[/] {escape(self.message)}")
+
+
+def say(text: str) -> None:
+    """A line for a person; a terminal folds it, and a file keeps it whole."""
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _sources(_: Any, __: Any, values: Sequence[str]) -> dict[str, Path]:
@@ -119,7 +126,7 @@ def methods(as_json: bool) -> None:
         return
     from jobs import tables
 
-    Console().print(tables.methods(described))
+    Console(width=None if sys.stdout.isatty() else WIDE).print(tables.methods(described))
 
 
 @main.command()
@@ -162,7 +169,7 @@ def score(
         _friendly(lambda: outputs.write_table(table, out))
     console.print(tables.scores(table))
     if out:
-        console.print(f"{table.height:,} lines in [bold]{out}[/]", highlight=False)
+        say(f"{table.height:,} lines in [bold]{escape(str(out))}[/]")
 
 
 @main.command()
@@ -235,15 +242,14 @@ def run(
 
         _friendly(lambda: reporting.write(lake, definitions, [recipe], report))
     for renderable in tables.run(lake, recipe, outcome):
-        console.print(renderable, highlight=False)
+        console.print(renderable, highlight=False, soft_wrap=isinstance(renderable, str))
     if out:
-        console.print(f"{rows:,} records in [bold]{out}[/]", highlight=False)
+        say(f"{rows:,} records in [bold]{escape(str(out))}[/]")
     if report:
-        console.print(f"report in [bold]{report}[/]", highlight=False)
-    console.print(
-        f"tables in {lake.root}; see them with [bold]sluice ui --home {lake.home}[/]; why a row: [bold]sluice "
-        f"explain ROW_ID[/]",
-        highlight=False,
+        say(f"report in [bold]{escape(str(report))}[/]")
+    home_said = escape(str(lake.home))
+    say(
+        f"see the tables with [bold]sluice ui --home {home_said}[/]; why a row: [bold]sluice explain ROW_ID --home {home_said}[/]"
     )
 
 
@@ -262,7 +268,7 @@ def explain(row_id: str, home: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(finite(found.as_dict()), indent=2, ensure_ascii=False, default=str, allow_nan=False))
         return
-    out = Console()
+    out = Console(width=None if sys.stdout.isatty() else WIDE)
     for renderable in tables.explanation(found):
         out.print(renderable, highlight=False)
 
@@ -300,7 +306,7 @@ def _work(
 
     definitions = _friendly(_definitions)
     names = _names(lake, sources, recipe)
-    wait = lake.alone(lambda: console.print(f"waiting for another run on {lake.home}"))
+    wait = lake.alone(lambda: say(f"waiting for another run on {lake.home}"))
     click.get_current_context().with_resource(wait)
     lake.sweep()
     with homes.instance() as instance:
@@ -315,8 +321,8 @@ def _work(
         finally:
             runs.forget_unread(lake, instance, sources)
     for warning in outcome.warnings:
-        console.print(f"[yellow]worth a look[/] {escape(warning)}", highlight=False)
-    console.print(tables.made(outcome), highlight=False)
+        say(f"[yellow]worth a look[/] {escape(warning)}")
+    say(tables.made(outcome))
     return lake, definitions, outcome
 
 

@@ -55,6 +55,6 @@ def _lines(console: Console, every: float = 10.0) -> Iterator[counting.Watcher]:
         now = time.monotonic()
         if now - said.setdefault(work.what, work.started) >= every:
             said[work.what] = now
-            console.print(str(work), highlight=False)
+            console.print(str(work), highlight=False, markup=False, soft_wrap=True)
 
     yield watch

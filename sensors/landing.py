@@ -4,10 +4,10 @@ Here belongs noticing files by content and asking for the source's lane. Reading
 business.
 
 - A file is taken when it stands still: the same at two looks, so that a copy in progress is not read in half.
-- What counts is a hash of the content. A touched or copied file asks for nothing; content that returns to an earlier state is
-  a change like any other.
-- Each content is asked for once. A file that breaks the contract is not tried again until it changes; a lane that failed for
-  another reason is run again by a person (re-execute it in the UI).
+- What counts is a hash of the content. A touched or copied file asks for nothing; content that returns to an earlier
+  state is a change like any other.
+- Each content is asked for once. A file that breaks the contract is not tried again until it changes; a lane that
+  failed for another reason is run again by a person (re-execute it in the UI).
 - Where a source of the same name was read from another file, the landing folder wins from its next change on.
 - A file that is removed from the folder removes nothing: its source stays.
 """

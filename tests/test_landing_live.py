@@ -25,7 +25,6 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ("random", "quality_diverse")
 PATIENCE = 240.0
 """Seconds until a test gives up; far more than it takes."""
-SENSORS = ("landing", "refresh")
 
 
 class Live:
@@ -64,25 +63,21 @@ class Live:
         }
         return {name: len(result.records) for name, result in made.items()}
 
-    def looks(self) -> dict[str, float]:
-        """When each sensor began its latest look."""
-        states = {state.instigator_name: state.instigator_data for state in self.instance.all_instigator_state()}
-        return {name: getattr(states.get(name), "last_tick_start_timestamp", None) or 0.0 for name in SENSORS}
+    def looks(self, sensor: str, since: float) -> int:
+        """How many looks of a sensor began after this moment and are over."""
+        for state in self.instance.all_instigator_state():
+            if state.instigator_name == sensor:
+                ticks = self.instance.get_ticks(state.instigator_origin_id, state.selector_id, after=since)
+                return sum(tick.end_timestamp is not None and tick.timestamp > since for tick in ticks)
+        return 0
 
     def quiet(self) -> None:
-        """Until no run is under way, and has not been for two looks of each sensor: whatever was to happen has happened."""
-
-        def two_looks() -> None:
-            for _ in range(2):
-                before = self.looks()
-                self.wait("a look of each sensor", lambda before=before: all(self.looks()[s] > before[s] for s in SENSORS))
-
-        self.wait("the sensors to start", lambda: all(self.looks().values()))
+        """Until whatever was to happen has happened: no run, and the sensors looked (twice for a file) and asked for none."""
         while True:
             self.wait("the runs to end", lambda: not self.under_way())
-            known = len(self.runs())
-            two_looks()
-            two_looks()
+            known, now = len(self.runs()), time.time()
+            self.wait("looks at the folder", lambda now=now: self.looks("landing", now) >= 2)
+            self.wait("a look at the conditions", lambda now=now: self.looks("refresh", now) >= 1)
             if not self.under_way() and len(self.runs()) == known:
                 return
 
@@ -121,7 +116,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     from resources.fakes import FakeCausalLM, FakeEncoder
 
     folder = tmp_path_factory.mktemp("live")
-    settings = {"SLUICE_ENCODER": "fake", "SLUICE_CAUSAL_LM": "fake", "SLUICE_SENSOR_INTERVAL": "1", "OMP_NUM_THREADS": "1"}
+    settings = {
+        "SLUICE_ENCODER": "fake",
+        "SLUICE_CAUSAL_LM": "fake",
+        "SLUICE_SENSOR_INTERVAL": "2",
+        "OMP_NUM_THREADS": "1",
+    }
     with pytest.MonkeyPatch.context() as patch:
         for name in ("SLUICE_HOME", "DAGSTER_HOME"):
             patch.setenv(name, "")  # so that what `prepare` sets is taken back
@@ -132,7 +132,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         defs = definitions.build_defs(lake.home, FakeEncoder(), FakeCausalLM())
         with homes.instance() as instance:
             runs.add_sources(lake, instance, files)
-            runs.materialize(lake, defs, instance, [dg.AssetKey(["selected", name]) for name in RECIPES], list(files), {})
+            runs.materialize(
+                lake, defs, instance, [dg.AssetKey(["selected", name]) for name in RECIPES], list(files), {}
+            )
             with _server({**os.environ, **settings}, folder / "server.log") as server:
                 seen = Live(lake, instance, server, folder / "server.log")
                 seen.quiet()
@@ -188,12 +190,10 @@ def test_a_new_file_becomes_a_source_and_each_recipe_chooses_again_once(live: Li
 
 def test_the_same_content_asks_for_nothing(live: Live) -> None:
     before, runs = live.chosen(), len(live.runs())
-    path = live.lake.landing / "sacks.jsonl"
-    os.utime(path)
-    live.quiet()
-    copy = live.lake.landing / ".copy"
+    path, copy = live.lake.landing / "sacks.jsonl", live.lake.landing / ".copy"
     copy.write_bytes(path.read_bytes())
     copy.replace(path)
+    os.utime(path, (1, 1))
     live.quiet()
     assert (live.chosen(), len(live.runs())) == (before, runs)
 
@@ -209,7 +209,12 @@ def test_a_change_that_lands_while_a_selection_runs_is_chosen_from_afterwards(li
     for name in RECIPES:
         assert live.is_current(name)
         ledger = live.lake.scan(["selected", "ledgers", name]).collect()
-        assert dict(ledger.group_by("source").len().iter_rows()) == {"barrels": 12, "crates": 12, "bales": 12, "sacks": 15}
+        assert dict(ledger.group_by("source").len().iter_rows()) == {
+            "barrels": 12,
+            "crates": 12,
+            "bales": 12,
+            "sacks": 15,
+        }
     assert not live.failed()
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster import DagsterEvent, DagsterEventType
-from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
-
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
 
 from assets import automation
 from jobs.definitions import build_defs
@@ -49,9 +48,11 @@ class Book:
             self.defs = dg.Definitions(
                 assets=[
                     asset.map_asset_specs(
-                        lambda spec: spec.replace_attributes(automation_condition=change(spec.automation_condition))
-                        if spec.automation_condition
-                        else spec
+                        lambda spec: (
+                            spec.replace_attributes(automation_condition=change(spec.automation_condition))
+                            if spec.automation_condition
+                            else spec
+                        )
                     )
                     for asset in self.defs.assets
                 ],
@@ -406,7 +407,12 @@ PARTS: tuple[tuple[str, dg.AutomationCondition | str, dg.AutomationCondition, Sc
     ("content, not events", _is.data_version_changed(), _is.newly_updated(), same_content_asks_for_nothing),
     ("lane at rest", "a source's lane is under way", NEVER, lane_is_judged_as_a_whole),
     ("selection at rest", "a selection is under way", NEVER, change_while_a_selection_runs),
-    ("whole lane", "a source is half refreshed: a contract in its lane is broken", NEVER, broken_later_in_a_lane_holds_the_gate),
+    (
+        "whole lane",
+        "a source is half refreshed: a contract in its lane is broken",
+        NEVER,
+        broken_later_in_a_lane_holds_the_gate,
+    ),
     ("sound inputs", "an input's contract is broken", NEVER, broken_input_across_sources),
     (
         "not after the command line",

@@ -2,14 +2,14 @@
 
 import csv
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
+from dagster import DagsterInstance
 
 from assets.expectations import SuiteResult
 from jobs.cli import main
@@ -38,16 +38,13 @@ B = [
 
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """In memory where the machine has a place for it: the records of runs are many small commits."""
-    memory = Path("/dev/shm")
-    made = Path(tempfile.mkdtemp(prefix="sluice-test-", dir=memory if memory.is_dir() else None))
+def folder(tmp_path_factory) -> Path:
+    made = tmp_path_factory.mktemp("cli")
     with (made / "a.jsonl").open("w") as file:
         file.writelines(json.dumps(record) + "\n" for record in A)
         file.write("{broken\n")
     (made / "b.json").write_text(json.dumps(B))
-    yield made
-    shutil.rmtree(made)
+    return made
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,9 +53,17 @@ def stand_ins(folder) -> Iterator[None]:
         patch.setenv("SLUICE_ENCODER", "fake")
         patch.setenv("SLUICE_CAUSAL_LM", "fake")
         patch.setenv("SLUICE_HOME", str(folder / "home"))
-        patch.setenv("DAGSTER_HOME", "")
         patch.setattr("assets.checks.run_suite", lambda *_: SuiteResult())
+        records = DagsterInstance.ephemeral()
+        patch.setattr("jobs.home.instance", lambda: nullcontext(records))
         yield
+
+
+@pytest.fixture(autouse=True)
+def home(folder, monkeypatch) -> None:
+    """A command sets both for its process."""
+    monkeypatch.setenv("SLUICE_HOME", str(folder / "home"))
+    monkeypatch.setenv("DAGSTER_HOME", str(folder / "home" / "dagster"))
 
 
 def sluice(*words: object, code: int = 0) -> Result:
@@ -158,8 +163,10 @@ def test_the_same_table_in_other_forms(folder, sources, scores, kind):
     assert values == pytest.approx(expected["value"].to_list())
 
 
-def test_without_a_source_all_that_are_known_are_scored(sources, scores):
-    assert "18" in sluice("score", "--indicator", "response_length").stderr.replace("11", "").replace("7", "18")
+def test_without_a_source_all_that_are_known_are_scored(folder, scores):
+    out = folder / "all.csv"
+    sluice("score", "--indicator", "response_length", "--out", out)
+    assert len(out.read_text().splitlines()) == 1 + 18
 
 
 def test_a_parameter_changes_the_values(folder, sources):
@@ -186,7 +193,7 @@ def test_measures_are_numbers_in_json(sources):
 # ---- run ----------------------------------------------------------------------------------------------------------------
 
 
-def chosen(folder: Path, sources: list[str], *words: object, recipe: str = "quality_diverse") -> list[dict]:
+def chosen(folder: Path, sources: list[str], *words: object, recipe: str = "longest") -> list[dict]:
     out = folder / "subset.jsonl"
     sluice("run", recipe, *sources, *words, "--out", out)
     return [strict(line) for line in out.read_text(encoding="utf-8").splitlines()]
@@ -204,13 +211,13 @@ def test_a_subset_is_the_original_records_in_rank_order(folder, sources):
 
 def test_budgets_seeds_and_what_is_shown(folder, sources):
     half = chosen(folder, sources, "--budget", "50%", recipe="random")
-    assert len(half) == 7  # of 14 distinct rows that the filters kept
+    assert len(half) == 6  # of 13 distinct rows that the filters kept
     again = chosen(folder, sources, "--budget", "50%", recipe="random")
     assert again == half
     other = chosen(folder, sources, "--budget", "50%", "--seed", 7, recipe="random")
     assert [r["sluice"]["row_id"] for r in other] != [r["sluice"]["row_id"] for r in half]
     said = sluice("run", "random", *sources, "--budget", "50%", "--seed", 7).stderr
-    assert "18 rows in = 7 selected + " in said and "✓" in said
+    assert "18 rows in = 6 selected + " in said and "✓" in said
     assert "malformed_json" in said and "exact_duplicate" in said
 
 
@@ -227,7 +234,7 @@ def test_a_subset_is_itself_a_source(folder, sources):
 @pytest.fixture(scope="module")
 def explained(folder, sources) -> dict[tuple[str, int], str]:
     """Row ids by their place, after a run of which there is something to explain."""
-    sluice("run", "quality_diverse", *sources, "--budget", 5)
+    sluice("run", "longest", *sources, "--budget", 5)
     lake = Lake(folder / "home")
     rows = lake.scan_sources(["raw", "instructions"], ["a", "b"]).select("source", "position", "row_id").collect()
     return {(source, position): row for source, position, row in rows.rows()}
@@ -240,12 +247,12 @@ def explain(row_id: str) -> dict:
 
 
 def decision(found: dict) -> dict:
-    (made,) = [d for d in found["decisions"] if d["recipe"] == "quality_diverse"][:1]
+    (made,) = [d for d in found["decisions"] if d["recipe"] == "longest"][:1]
     return made
 
 
 def test_a_selected_row_by_the_beginning_of_its_id(folder, explained):
-    subset = Lake(folder / "home").scan(["selected", "quality_diverse"]).collect()
+    subset = Lake(folder / "home").scan(["selected", "longest"]).collect()
     row = subset["row_id"][0]
     found = explain(row[:12])
     assert found["row_id"] == row
@@ -253,7 +260,7 @@ def test_a_selected_row_by_the_beginning_of_its_id(folder, explained):
     place = found["places"][0]
     assert place["file"].startswith(str(folder)) and json.loads(place["record"])
     scores = {score["indicator"]: score for score in found["scores"]}
-    assert {"mtld", "response_length", "knn_1"} <= set(scores)
+    assert {"mtld", "response_length"} <= set(scores)
     assert scores["mtld"]["parameters"] == dict(catalog.indicator("mtld").params)
     assert all(score["made at"] and score["run"] for score in found["scores"])
 
@@ -266,8 +273,8 @@ def test_a_row_that_a_filter_dropped(explained):
 
 def test_a_row_that_stands_in_several_places(explained):
     found = explain(explained["a", 5])
-    assert [(p["source"], p["position"]) for p in found["places"]] == [("a", 5), ("b", 0)]
-    copy = [d for d in found["decisions"] if d["recipe"] == "quality_diverse"][1]
+    assert {("a", 5), ("b", 0)} <= {(p["source"], p["position"]) for p in found["places"]}
+    copy = [d for d in found["decisions"] if d["recipe"] == "longest"][1]
     assert copy["rule"] == "exact_duplicate" and "stands in a at position 5" in copy["reason"]
     within = explain(explained["a", 3])
     assert ("dropped", "exact_duplicate") in [(v["verdict"], v["rule"]) for v in within["verdicts"]]
@@ -291,7 +298,7 @@ def test_mistakes_of_the_command(folder, sources):
         (["run", "qualty_diverse", *ok], 1, "there is no recipe 'qualty_diverse'; there are"),
         (["score", *ok, "--indicator", "mtdl"], 1, "there is no indicator 'mtdl'; did you mean mtld"),
         (["measure", *ok, "--measure", "vendy"], 1, "there is no measure 'vendy'"),
-        (["score", *ok, *ifd, "--param", "mtld.tau=1"], 2, "mtld has no parameter 'tau'; it has threshold"),
+        (["score", *ok, *ifd, "--param", "mtld.tau=1"], 2, "mtld has no parameter 'tau'; it has field, threshold"),
         (["score", *ok, *ifd, "--param", "nothing.x=1"], 2, "there is no method 'nothing'"),
         (["score", *ok, *ifd, "--param", "mtld=1"], 2, "'mtld=1' is not ID.NAME=VALUE"),
         (["score", *ok], 2, "Missing option '--indicator'"),
@@ -325,9 +332,7 @@ def test_mistakes_in_the_data_name_the_file_and_do_not_stay(folder, sources):
         (folder / name).write_text(content, encoding="utf-16-le" if name.startswith("utf16") else "utf-8")
         said = refused("run", "random", *source(folder / name))
         assert "source 'x': raw: " in said and str(folder / name) in said and sentence in said
-    assert [s.name for s in Lake(folder / "home").sources()] == ["a", "b"] or "x" not in [
-        s.name for s in Lake(folder / "home").sources()
-    ]
+    assert "x" not in [known.name for known in Lake(folder / "home").sources()]
 
 
 def test_a_home_without_data_and_a_recipe_that_is_wrong(tmp_path):
@@ -338,7 +343,10 @@ def test_a_home_without_data_and_a_recipe_that_is_wrong(tmp_path):
     assert "mine.yaml: score is missing" in said
 
 
-def test_brackets_in_a_message_are_not_taken_for_markup(tmp_path):
-    assert "[/bold][red]x.jsonl" in refused("score", *source("[/bold][red]x.jsonl"), "--indicator", "ifd").replace(
-        " ", ""
-    )
+def test_brackets_in_a_message_are_not_taken_for_markup():
+    assert "[/bold][red]x.jsonl" in refused("score", *source("[/bold][red]x.jsonl"), "--indicator", "ifd")
+
+
+def test_sentences_are_not_broken_where_they_are_piped(tmp_path):
+    long = tmp_path / ("long " * 30) / "file.jsonl"
+    assert str(long) in sluice("score", *source(long), "--indicator", "ifd", code=1).stderr

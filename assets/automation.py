@@ -87,7 +87,7 @@ def gate(followers: Iterable[dg.AssetKey] = ()) -> dg.AutomationCondition:
 
 
 def with_gate(assets: dg.AssetsDefinition, followers: Iterable[dg.AssetKey]) -> dg.AssetsDefinition:
-    """The same assets; the pool among them with the gate that waits for ``followers`` (all that looks across sources)."""
+    """The same assets; the pool among them with the gate that waits for ``followers`` (what looks across sources)."""
     pool = dg.AssetKey(GATE.split("/"))
     if pool not in assets.keys:
         return assets

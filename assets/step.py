@@ -225,7 +225,7 @@ class Step:
     def unchanged(self, key: dg.AssetKey, stored: Manifest) -> Iterator[Any]:
         """Report a table that is already what it should be, with the verdicts that it was stored with."""
         suites = stored.facts.get("checks", {})
-        yield from self._checks(key, from_dicts(suites.get(CONTRACT, [])), from_dicts(suites.get(STATISTICS, [])))
+        verdicts = self._checks(key, from_dicts(suites.get(CONTRACT, [])), from_dicts(suites.get(STATISTICS, [])))
         frame = pl.scan_parquet(self.lake.path(key.path, self.partition), glob=False)
         lineage = self._lineage(key, frame, stored.facts.get("columns from", {}))
         yield dg.MaterializeResult(
@@ -241,6 +241,7 @@ class Step:
                 "rows reused": stored.rows,
                 "up to date": True,
             },
+            check_results=verdicts,
         )
 
     def publish(self, key: dg.AssetKey, result: Result, draft: Manifest) -> Iterator[Any]:
@@ -252,8 +253,9 @@ class Step:
         facts = {**result.facts, "rows": rows, "rows before": stored.rows if stored else None}
         suite = checks.suite_of(key.path)
         contract, statistics = suite.run(frame, facts)
-        yield from self._checks(key, contract, statistics)
+        verdicts = self._checks(key, contract, statistics)
         if not contract.passed:
+            yield from verdicts
             if staged:
                 staged.unlink(missing_ok=True)
             raise dg.Failure(
@@ -290,6 +292,7 @@ class Step:
                 **metadata.of_facts(facts),
                 "up to date": False,
             },
+            check_results=verdicts,
         )
 
     def _with_manifest(self, key: dg.AssetKey, staged: Path, manifest: Manifest) -> Path:
@@ -300,14 +303,11 @@ class Step:
         staged.unlink(missing_ok=True)
         return sealed
 
-    def _checks(
-        self, key: dg.AssetKey, contract: SuiteResult, statistics: SuiteResult
-    ) -> Iterator[dg.AssetCheckResult]:
+    def _checks(self, key: dg.AssetKey, contract: SuiteResult, statistics: SuiteResult) -> list[dg.AssetCheckResult]:
+        """The verdicts of those checks that this run asks for; reported after the table, so that they are about it."""
         selected = {check.name for check in self.context.selected_asset_check_keys if check.asset_key == key}
-        if CONTRACT in selected:
-            yield contract.check(key, CONTRACT, blocking=True)
-        if STATISTICS in selected:
-            yield statistics.check(key, STATISTICS, blocking=False)
+        verdicts = [contract.check(key, CONTRACT, blocking=True), statistics.check(key, STATISTICS, blocking=False)]
+        return [verdict for verdict in verdicts if verdict.check_name in selected]
 
     def _lineage(
         self, key: dg.AssetKey, frame: pl.LazyFrame, extra: Mapping[str, Sequence[tuple[str, str]]]

@@ -114,38 +114,38 @@ def tables(home: Path) -> dict[str, pl.DataFrame]:
     return {path.relative_to(folder).as_posix(): pl.read_parquet(path) for path in sorted(folder.rglob("*.parquet"))}
 
 
-LANE = ["embedded/minilm", "scored/ifd"]
+WHOLE, LANE = ["selected/ifd_top", "scored/knn_1"], ["embedded/minilm", "scored/ifd"]
 
 
-def test_killed_in_the_middle_of_a_pass(folder):
+@pytest.fixture(scope="module")
+def undisturbed(folder) -> dict[str, pl.DataFrame]:
+    """The tables of a run that nobody killed, though another worked on the same source at the same time."""
+    one, two = Run(folder, "both", "log of both", *WHOLE), Run(folder, "both", "log of both", *LANE)
+    one.finish()
+    two.finish()
+    for model in ("encoder", "causal_lm"):
+        assert Counter(Counter(one.looked_at(model)).values()) == {1: ROWS}, (
+            model
+        )  # every row once, by the one or the other
+    assert [path.name for path in (folder / "both" / "lake").rglob("*.staged")] == []
+    return tables(folder / "both")
+
+
+def test_two_runs_at_once_compute_every_row_once(undisturbed):
+    assert {table.height for name, table in undisturbed.items() if name.endswith("/s.parquet")} == {ROWS, 0}
+
+
+def test_killed_in_the_middle_of_a_pass(folder, undisturbed):
     """First while rows are embedded, then while the language model reads: no finished batch is computed again."""
-    target = ["selected/ifd_top", "scored/knn_1"]
-    Run(folder, "home", "log", *target).kill_after("encoder", 2 * BATCH)
-    Run(folder, "home", "log", *target).kill_after("causal_lm", 3 * BATCH)
-    last = Run(folder, "home", "log", *target)
+    Run(folder, "home", "log", *WHOLE).kill_after("encoder", 2 * BATCH)
+    Run(folder, "home", "log", *WHOLE).kill_after("causal_lm", 3 * BATCH)
+    last = Run(folder, "home", "log", *WHOLE)
     last.finish()
     for model in ("encoder", "causal_lm"):
         seen = Counter(last.looked_at(model))
         assert len(seen) == ROWS
-        assert sum(seen.values()) <= ROWS + BATCH, model  # the batch in hand when it was killed, at most
-    assert [
-        path for path in (folder / "home" / "lake" / "cache").rglob("*.parquet") if not pl.read_parquet(path).height
-    ] == []
-
-    whole = Run(folder, "whole", "log of the whole", *target)
-    whole.finish()
-    expected, found = tables(folder / "whole"), tables(folder / "home")
-    assert set(found) == set(expected)
-    for name, table in expected.items():
+        assert sum(seen.values()) <= ROWS + BATCH, model  # at most the batch in hand when it was killed
+    found = tables(folder / "home")
+    assert set(found) == set(undisturbed)
+    for name, table in undisturbed.items():
         assert found[name].equals(table), name
-
-
-def test_two_runs_at_once_compute_every_row_once(folder):
-    one, two = (Run(folder, "both", "log of both", *LANE) for _ in range(2))
-    one.finish()
-    two.finish()
-    for model in ("encoder", "causal_lm"):
-        assert Counter(Counter(one.looked_at(model)).values()) == {1: ROWS}, model
-    for name, table in tables(folder / "both").items():
-        assert table.height in (ROWS, 0), name
-    assert [path.name for path in (folder / "both" / "lake").rglob("*.staged")] == []

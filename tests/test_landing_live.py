@@ -92,9 +92,12 @@ class Live:
         stored = [self.lake.manifest(key.split("/"), source or None) for key, source in places]
         return list(manifest.inputs.values()) == [found.data_version for found in stored if found]
 
-    def sources_of(self, recipe: str) -> set[str]:
-        """The sources in a recipe's ledger: every row of the pool stands there."""
-        return set(self.lake.scan(["selected", "ledgers", recipe]).select("source").unique().collect()["source"])
+    def by_sensor(self) -> list[str]:
+        """Who asked for a run, and for which source, in the order of asking."""
+        tags = [run.tags for run in reversed(self.runs()) if "dagster/sensor_name" in run.tags]
+        return [
+            " ".join([t["dagster/sensor_name"], *([t["sluice/source"]] if "sluice/source" in t else [])]) for t in tags
+        ]
 
 
 def rows(topic: str, n: int = 12) -> str:
@@ -174,17 +177,22 @@ def test_what_the_command_line_made_is_left_alone(live: Live) -> None:
     assert all(run.tags.get("sluice/from") == "command line" for run in live.runs())
 
 
-def test_a_new_file_becomes_a_source_and_each_recipe_chooses_again_once(live: Live) -> None:
-    before, runs = live.chosen(), len(live.runs())
+def test_new_files_become_sources_and_each_change_makes_each_recipe_choose_once(live: Live) -> None:
+    """The second file lands while the recipes choose from the first: they finish, and choose once more."""
+    before = live.chosen()
     live.drop("sacks.jsonl", rows("sacks"))
-    live.wait("the recipes", lambda: all(live.chosen()[name] > before[name] for name in RECIPES))
+    live.wait("a selection to run", lambda: live.started("selected/random"))
+    live.drop("bales.jsonl", rows("bales", 15))
+    live.wait("the second choice", lambda: all(live.chosen()[name] >= before[name] + 2 for name in RECIPES))
     live.quiet()
-    assert "sacks" in live.instance.get_dynamic_partitions("source")
-    assert live.lake.manifest(["filtered", "instructions"], "sacks").rows == 12
-    assert live.chosen() == {name: n + 1 for name, n in before.items()}
-    assert len(live.runs()) == runs + 2, "one run for the lane, one for all that looks across sources"
+    assert set(live.instance.get_dynamic_partitions("source")) == {"barrels", "crates", "sacks", "bales"}
+    assert live.chosen() == {name: n + 2 for name, n in before.items()}
+    # A lane for each file, and after each lane one run for all that looks across sources.
+    assert live.by_sensor() == ["landing sacks", "refresh", "landing bales", "refresh"]
+    assert not live.failed()
     for name in RECIPES:
-        assert live.sources_of(name) == {"barrels", "crates", "sacks"}
+        ledger = live.lake.scan(["selected", "ledgers", name]).collect()
+        assert dict(ledger.group_by("source").len().iter_rows()) == dict(barrels=12, crates=12, sacks=12, bales=15)
         assert live.is_current(name)
 
 
@@ -196,26 +204,6 @@ def test_the_same_content_asks_for_nothing(live: Live) -> None:
     os.utime(path, (1, 1))
     live.quiet()
     assert (live.chosen(), len(live.runs())) == (before, runs)
-
-
-def test_a_change_that_lands_while_a_selection_runs_is_chosen_from_afterwards(live: Live) -> None:
-    before = live.chosen()
-    live.drop("bales.jsonl", rows("bales"))
-    live.wait("a selection to run", lambda: live.started("selected/random"))
-    live.drop("sacks.jsonl", rows("sacks", 15))
-    live.wait("the new rows", lambda: live.lake.manifest(["filtered", "instructions"], "sacks").rows == 15)
-    live.quiet()
-    assert all(1 <= n - before[name] <= 2 for name, n in live.chosen().items())
-    for name in RECIPES:
-        assert live.is_current(name)
-        ledger = live.lake.scan(["selected", "ledgers", name]).collect()
-        assert dict(ledger.group_by("source").len().iter_rows()) == {
-            "barrels": 12,
-            "crates": 12,
-            "bales": 12,
-            "sacks": 15,
-        }
-    assert not live.failed()
 
 
 def test_a_file_that_breaks_the_contract_changes_nothing(live: Live) -> None:

@@ -45,7 +45,7 @@ def vectors_of(lake: LakeResource, encoder: Encoder) -> VectorStore:
     kinds={"lancedb"},
     pool="gpu",
     tags={"cost": "gpu"},
-    check_specs=check_specs(MINILM.path),
+    check_specs=check_specs(MINILM.path, SOURCES),
     description="The sentence embedding of prompt and response together (unit length). Vectors lie in LanceDB, "
     "one a row content; every "
     "finished block is kept.",

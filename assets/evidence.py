@@ -40,7 +40,7 @@ NEIGHBOURS_KEPT = 10
     deps=FROM_FILTERED,
     code_version=text.COUNTS_VERSION,
     kinds={"parquet"},
-    check_specs=check_specs(COUNTS.path),
+    check_specs=check_specs(COUNTS.path, SOURCES),
     description="Words (as hashes, in order), sentences, syllables, letters of prompt and response, counted once.",
 )
 def text_counts(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
@@ -72,7 +72,7 @@ def text_counts(context: dg.AssetExecutionContext, lake: LakeResource, settings:
     kinds={"parquet", "transformers"},
     pool="gpu",
     tags={"cost": "gpu"},
-    check_specs=check_specs(TOKENS.path),
+    check_specs=check_specs(TOKENS.path, SOURCES),
     description="For each response token, from one forward pass of a causal language model: ln p of the token with and without the prompt, "
     "entropy, Σp², the two largest probabilities, and whether the largest is the token. Every batch is kept as it is finished.",
 )

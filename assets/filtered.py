@@ -62,7 +62,7 @@ SIGNATURES, PAIRS, POOL = (dg.AssetKey(["filtered", name]) for name in ("signatu
             description="The rows that a rule dropped: the rule, and the numbers behind it.",
         ),
     ],
-    check_specs=[*check_specs(KEPT.path), *check_specs(DROPPED.path)],
+    check_specs=[*check_specs(KEPT.path, SOURCES), *check_specs(DROPPED.path, SOURCES)],
 )
 def filtered(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
     """Judge every row of a source by the rules; rows judged before under the same rules are not judged again."""
@@ -203,7 +203,7 @@ def _shown(by_rule: pl.DataFrame, kept: pl.LazyFrame) -> dict[str, Any]:
     deps=[same_source("filtered/instructions")],
     code_version="1",
     kinds={"parquet"},
-    check_specs=check_specs(SIGNATURES.path),
+    check_specs=check_specs(SIGNATURES.path, SOURCES),
     description="MinHash signature of every kept row: rows with similar wording have similar signatures (Broder 1997).",
 )
 def signatures(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:

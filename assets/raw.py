@@ -45,7 +45,7 @@ READER_VERSION = "1"
             description="Every record that could not be read, with file, position, line and reason. Nothing is silently lost.",
         ),
     ],
-    check_specs=[*check_specs(INSTRUCTIONS.path), *check_specs(QUARANTINE.path)],
+    check_specs=[*check_specs(INSTRUCTIONS.path, SOURCES), *check_specs(QUARANTINE.path, SOURCES)],
 )
 def raw(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
     """Read the file of one source, block by block, so that its size does not matter."""

@@ -104,7 +104,7 @@ def _of_rows(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsD
         partitions_def=SOURCES,
         can_subset=True,
         specs=[_spec(member) for member in members],
-        check_specs=[spec for member in members for spec in check_specs(key_of(member.id).path)],
+        check_specs=[spec for member in members for spec in check_specs(key_of(member.id).path, SOURCES)],
     )
     def scored(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
         step = Step(context, lake, settings)

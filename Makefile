@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/python -m jobs.demo
 
 test: $(VENV)/.installed-dev check
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
 check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -1,8 +1,8 @@
 """Equations as a person can read them in the UI, which shows Markdown but sets no LaTeX.
 
 Here belongs turning the LaTeX of the catalogue into one line of plain text: fractions become quotients with the
-brackets that they need, commands become the signs that they stand for. What is not known is shown by its name, so nothing
-is lost.
+brackets that they need, commands become the signs that they stand for. What is not known is shown by its name, so
+nothing is lost.
 """
 
 import re

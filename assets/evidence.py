@@ -73,8 +73,10 @@ def text_counts(context: dg.AssetExecutionContext, lake: LakeResource, settings:
     pool="gpu",
     tags={"cost": "gpu"},
     check_specs=check_specs(TOKENS.path, SOURCES),
-    description="For each response token, from one forward pass of a causal language model: ln p of the token with and without the prompt, "
-    "entropy, Σp², the two largest probabilities, and whether the largest is the token. Every batch is kept as it is finished.",
+    description="For each response token, from one forward pass of a causal language model: ln p of the token "
+    "with and without the prompt, "
+    "entropy, Σp², the two largest probabilities, and whether the largest is the token. Every batch is kept as it"
+    " is finished.",
 )
 def token_statistics(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, causal_lm: CausalLM
@@ -117,7 +119,8 @@ def token_statistics(
     kinds={"parquet"},
     automation_condition=automation.REFRESH,
     check_specs=check_specs(NEIGHBOURS.path),
-    description=f"The {NEIGHBOURS_KEPT} nearest other rows of the pool by cosine, exact. When rows come or go, only new rows and rows that lost a "
+    description=f"The {NEIGHBOURS_KEPT} nearest other rows of the pool by cosine, exact. When rows come or go, "
+    f"only new rows and rows that lost a "
     "neighbour are searched again.",
 )
 def neighbours(

@@ -1,11 +1,11 @@
 """Stage 2: rows that are worth nothing are dropped, with the rule and the numbers that dropped them.
 
-Here belongs applying the rules of `methods.filters` to a source (`filtered/instructions`, `filtered/dropped`), and finding
-duplicates across the pool (`filtered/signatures`, `filtered/duplicates`, `filtered/pool`). The rules and the thresholds
-themselves are in `methods.filters`.
+Here belongs applying the rules of `methods.filters` to a source (`filtered/instructions`, `filtered/dropped`), and
+finding duplicates across the pool (`filtered/signatures`, `filtered/duplicates`, `filtered/pool`). The rules and the
+thresholds themselves are in `methods.filters`.
 
-Duplicate *pairs* are found once for the pool; which twin of a pair stays depends on the rows that one chooses from and on their
-scores, so each recipe resolves the pairs among its own rows.
+Duplicate *pairs* are found once for the pool; which twin of a pair stays depends on the rows that one chooses from
+and on their scores, so each recipe resolves the pairs among its own rows.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ PAIRS_FROM = 0.7
 SIGNATURES, PAIRS, POOL = (dg.AssetKey(["filtered", name]) for name in ("signatures", "duplicates", "pool"))
 
 
-# ---- one source -------------------------------------------------------------------------------------------------------
+# ---- one source ----------------------------------------------------------------------------------------------------
 
 
 @dg.multi_asset(
@@ -115,7 +115,8 @@ def _targets(step: Step) -> tuple[contamination.Targets | None, dict[str, str]]:
     read = pl.concat(batches)
     if unread := sorted({file.stem for file in files} - set(read["source"])):
         raise LakeError(
-            f"no test item could be read from {', '.join(unread)} in {step.lake.targets}: put it right or take it out, or "
+            f"no test item could be read from {', '.join(unread)} in {step.lake.targets}: put it right or take it "
+            f"out, or "
             "leaks would go unseen"
         )
     turns = read.explode("messages").unnest("messages").filter(pl.col("role") == "user")
@@ -228,7 +229,7 @@ def signatures(context: dg.AssetExecutionContext, lake: LakeResource, settings: 
     yield from step.make(SIGNATURES, {}, compute)
 
 
-# ---- the pool -----------------------------------------------------------------------------------------------------------
+# ---- the pool ------------------------------------------------------------------------------------------------------
 
 
 @dg.asset(
@@ -239,8 +240,10 @@ def signatures(context: dg.AssetExecutionContext, lake: LakeResource, settings: 
     kinds={"parquet"},
     automation_condition=automation.gate(),
     check_specs=check_specs(POOL.path),
-    description="The distinct rows of the pool in order (sources by name, then position): what pool-relative indicators, clusters and recipes "
-    "look at. A content that stands in several places is listed once, with its first place and the number of its copies.",
+    description="The distinct rows of the pool in order (sources by name, then position): what pool-relative "
+    "indicators, clusters and recipes "
+    "look at. A content that stands in several places is listed once, with its first place and the number of its "
+    "copies.",
 )
 def pool_rows(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
     """List what there is to choose from."""
@@ -277,8 +280,10 @@ def pool_rows(context: dg.AssetExecutionContext, lake: LakeResource, settings: S
     kinds={"parquet"},
     automation_condition=automation.REFRESH,
     check_specs=check_specs(PAIRS.path),
-    description="Pairs of rows of the pool that say the same: identical text (after case, blanks and Unicode forms are folded), or a Jaccard "
-    "similarity of their word n-grams of at least the threshold. Candidates come from MinHash bands; every pair is verified on the texts.",
+    description="Pairs of rows of the pool that say the same: identical text (after case, blanks and Unicode "
+    "forms are folded), or a Jaccard "
+    "similarity of their word n-grams of at least the threshold. Candidates come from MinHash bands; every pair "
+    "is verified on the texts.",
 )
 def duplicate_pairs(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
     """Find and verify the pairs across all sources of the pool."""

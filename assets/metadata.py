@@ -2,10 +2,10 @@
 
 Here belongs turning tables and numbers into Dagster metadata. Which of them an asset shows is the asset's business.
 
-What the UI does decides the forms. Markdown of fewer than 1,000 characters is shown in place, longer Markdown behind a
-link: so a histogram is a picture that fits. Tables of rows are Dagster's own tables, in place whatever their length, and
-plain text whatever the rows hold: in Markdown a row could draw links and load pictures. Column lineage is recorded but
-not shown by the open-source UI, so each column's description names its origin too.
+What the UI does decides the forms. Markdown of fewer than 1,000 characters is shown in place, longer Markdown behind
+a link: so a histogram is a picture that fits. Tables of rows are Dagster's own tables, in place whatever their
+length, and plain text whatever the rows hold: in Markdown a row could draw links and load pictures. Column lineage is
+recorded but not shown by the open-source UI, so each column's description names its origin too.
 """
 
 import base64
@@ -122,13 +122,14 @@ def _short(value: Any) -> str:
 def of_inputs(lake: Lake, inputs: Mapping[str, str], most: int = 40) -> dict[str, Any]:
     """Each table that went in: a link to it, its versions, and the models behind it, so that one can walk back.
 
-    The names are asset keys and source names, which hold no Markdown.
+    Names of assets and sources hold no Markdown; other inputs are files, which may be called anything.
     """
     lines = []
     for name, version in list(inputs.items())[:most]:
         key, _, source = name.removesuffix("]").partition("[")
         manifest = lake.manifest(key.split("/"), source or None)
-        link = f"[{key}](/assets/{key}{f'?view=partitions&partition={source}' if source else ''})" if manifest else key
+        link = f"[{key}](/assets/{key}{f'?view=partitions&partition={source}' if source else ''})"
+        link = link if manifest else f"`{safe(re.sub('[|`]', '_', name))}`"
         code = manifest.code_version if manifest else ""
         models = ", ".join(models_behind(lake, [name]))
         lines.append(f"| {link} | {source} | {code} | `{version[:10]}` | {models} |")
@@ -260,7 +261,8 @@ def histogram(values: pl.Series, label: str, bins: int = 40) -> dg.MarkdownMetad
 
     The picture is one outline of few characters, so that the page shows it in place; a thin line marks the median.
     """
-    numbers = values.drop_nulls().drop_nans().to_numpy()
+    numbers = values.drop_nulls().cast(pl.Float64).to_numpy()
+    numbers = numbers[np.isfinite(numbers)]
     if len(numbers) == 0:
         return dg.MetadataValue.md(f"no value of {label}")
     low, high = np.percentile(numbers, [0.5, 99.5])

@@ -1,7 +1,7 @@
 """Stage 1: files become rows.
 
-Here belongs reading one source's file into `raw/instructions`, and what could not be read into `raw/quarantine`. The layouts
-and the parsing are `methods.formats` and `methods.readers`.
+Here belongs reading one source's file into `raw/instructions`, and what could not be read into `raw/quarantine`. The
+layouts and the parsing are `methods.formats` and `methods.readers`.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,8 @@ READER_VERSION = "1"
             code_version=READER_VERSION,
             kinds={"parquet"},
             metadata=STORED,
-            description="Every readable record of a source as a row: messages, and instruction, input and response read off them. "
+            description="Every readable record of a source as a row: messages, and instruction, input and "
+            "response read off them. "
             "`row_id` is a hash of the content; `(source, position, part)` says where it stood.",
         ),
         dg.AssetSpec(
@@ -42,7 +43,8 @@ READER_VERSION = "1"
             code_version=READER_VERSION,
             kinds={"parquet"},
             metadata=STORED,
-            description="Every record that could not be read, with file, position, line and reason. Nothing is silently lost.",
+            description="Every record that could not be read, with file, position, line and reason. Nothing is "
+            "silently lost.",
         ),
     ],
     check_specs=[*check_specs(INSTRUCTIONS.path, SOURCES), *check_specs(QUARANTINE.path, SOURCES)],

@@ -1,8 +1,8 @@
 """Stage 6: every indicator of the catalogue as an asset of its own.
 
-Here belongs turning `methods.catalog.INDICATORS` into assets: one subsettable multi-asset for all indicators that need the
-same evidence, so that a family costs one step and one scan while each indicator keeps its own key, code version, lineage and
-checks. An indicator is added in the catalogue, and nowhere else.
+Here belongs turning `methods.catalog.INDICATORS` into assets: one subsettable multi-asset for all indicators that
+need the same evidence, so that a family costs one step and one scan while each indicator keeps its own key, code
+version, lineage and checks. An indicator is added in the catalogue, and nowhere else.
 """
 
 from collections import defaultdict
@@ -95,7 +95,7 @@ def _name(scope: str, needs: Sequence[str]) -> str:
     return f"scored_{scope}_" + "_".join(need.replace("/", "_") for need in needs)
 
 
-# ---- indicators of a row alone --------------------------------------------------------------------------------------------
+# ---- indicators of a row alone -------------------------------------------------------------------------------------
 
 
 def _of_rows(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsDefinition:
@@ -172,12 +172,12 @@ def _score_rows(
 
 
 MADE_WITH = "made with"
-"""Beside the parameters, a score's configuration names the code and models of its evidence: with another model, rows that
-were scored before are scored again."""
+"""Beside the parameters, a score's configuration names the code and models of its evidence: with another model, rows
+that were scored before are scored again."""
 SCORE_SCHEMA = {"row_id": pl.String, "value": pl.Float64, "status": pl.String}
 
 
-# ---- indicators of a row in its pool ----------------------------------------------------------------------------------------
+# ---- indicators of a row in its pool -------------------------------------------------------------------------------
 
 
 def _of_pool(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsDefinition:
@@ -225,7 +225,8 @@ def _pool(step: Step, needs: Sequence[str], lake: LakeResource, encoder: Encoder
 def _with_copies(pool: Pool, copies: np.ndarray) -> Pool:
     """When every row of a file is scored, a content that stands twice has its copy for nearest other row.
 
-    Copies stand at the end of the pool under names of their own, and first in the neighbours of what they are copies of.
+    Copies stand at the end of the pool under names of their own, and first in the neighbours of what they are copies
+    of.
     """
     again = np.repeat(np.arange(len(copies)), np.minimum(copies - 1, NEIGHBOURS_KEPT))
     names = pl.Series([f"{COPY}{n}" for n in range(len(again))], dtype=pl.String)
@@ -244,7 +245,7 @@ COPY = "copy "
 """How the name of a copy begins; no row id does."""
 
 
-# ---- what both show -----------------------------------------------------------------------------------------------------------
+# ---- what both show ------------------------------------------------------------------------------------------------
 
 
 def _result(step: Step, member: Indicator, table: pl.DataFrame, needs: Sequence[str], counts: dict[str, Any]) -> Result:

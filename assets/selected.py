@@ -1,9 +1,10 @@
 """Stage 7: every recipe as an asset that depends on exactly the indicators that it names.
 
-Here belongs turning the recipes into assets, gathering what a recipe reads, and telling what it chose. How rows are chosen is
-`methods.selection`. A recipe is added as a file in ``jobs/recipes``, and nowhere else.
+Here belongs turning the recipes into assets, gathering what a recipe reads, and telling what it chose. How rows are
+chosen is `methods.selection`. A recipe is added as a file in ``jobs/recipes``, and nowhere else.
 
-Beside each subset lies its ledger: the decision on *every* row of the pool, and the reason. It is what `sluice explain` reads.
+Beside each subset lies its ledger: the decision on *every* row of the pool, and the reason. It is what `sluice
+explain` reads.
 """
 
 from collections.abc import Iterator, Sequence
@@ -146,7 +147,8 @@ def _refuse_unsought_pairs(step: Step, recipe: Recipe) -> None:
     sought = float(manifest.config.get("threshold", 0)) if manifest else 0.0
     if recipe.duplicates is not None and recipe.duplicates < sought:
         raise LakeError(
-            f"recipe {recipe.name} drops near-duplicates from {recipe.duplicates:g}, but pairs were sought from {sought:g}: "
+            f"recipe {recipe.name} drops near-duplicates from {recipe.duplicates:g}, but pairs were sought from "
+            f"{sought:g}: "
             f"raise the former, or seek them from there with --param duplicates.threshold={recipe.duplicates:g}"
         )
 

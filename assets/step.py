@@ -69,7 +69,8 @@ class Step:
         return sorted(self.context.instance.get_dynamic_partitions(SOURCES.name or ""))
 
     def pool(self, key: dg.AssetKey, allowed: Sequence[str] | None = None) -> list[str]:
-        """The sources that this run looks at: those named for the run (a missing one is an error), or all complete ones."""
+        """The sources that this run looks at: those named for the run (a missing one is an error), or all complete
+        ones."""
         partitioned = [dep.path for dep in self.deps(key) if self.is_partitioned(dep.path)]
         named = list(self.settings.sources or allowed or [])
         if allowed:
@@ -130,7 +131,8 @@ class Step:
         return self.lake.scan(path)
 
     def previous(self, key: dg.AssetKey, config: Mapping[str, Any]) -> pl.LazyFrame | None:
-        """The stored table, if its rows were computed with the very same code and configuration: they need not be again."""
+        """The stored table, if its rows were computed with the very same code and configuration: they need not be
+        again."""
         manifest = self.lake.manifest(key.path, self.partition)
         same = (
             manifest is not None
@@ -368,18 +370,20 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def check_specs(key: Sequence[str], partitions: dg.PartitionsDefinition | None = None) -> list[dg.AssetCheckSpec]:
     """The two checks that every table has; where it has a part for each source, the statistics are told for each.
 
-    The contract is not partitioned: the automation conditions ask for the latest verdict, and one that is broken for a source
-    leaves that source's last good table where it is.
+    The contract is not partitioned: the automation conditions ask for the latest verdict, and one that is broken for
+    a source leaves that source's last good table where it is.
     """
     with warnings.catch_warnings():
-        # Partitions of checks are in preview. They are shown by the UI alone; without them the last source's verdict hides the others'.
+        # Partitions of checks are in preview. They are shown by the UI alone; without them the last source's verdict
+        # hides the others'.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return [
             dg.AssetCheckSpec(
                 CONTRACT,
                 asset=dg.AssetKey(list(key)),
                 blocking=True,
-                description="Schema, keys, ranges and counts: a table that breaks them never replaces the last good one.",
+                description="Schema, keys, ranges and counts: a table that breaks them never replaces the last "
+                "good one.",
             ),
             dg.AssetCheckSpec(
                 STATISTICS,

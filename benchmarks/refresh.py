@@ -1,10 +1,11 @@
-"""What a refresh costs: a recipe on N rows, then 1 % more rows, then nothing new; and a language-model pass that is interrupted.
+"""What a refresh costs: a recipe on N rows, then 1 % more rows, then nothing new; and a language-model pass that is
+interrupted.
 
     python -m benchmarks.refresh --data alpaca.jsonl --rows 5000 --lm-rows 300
 
-Every phase runs in this one process, after a warm-up on a few rows of another home, so that imports and the loading of models are
-not counted. Homes are made in a temporary folder and removed. ``--fake`` takes stand-in models: then only the house itself is
-measured. Prints Markdown.
+Every phase runs in this one process, after a warm-up on a few rows of another home, so that imports and the loading
+of models are not counted. Homes are made in a temporary folder and removed. ``--fake`` takes stand-in models: then
+only the house itself is measured. Prints Markdown.
 """
 
 from __future__ import annotations

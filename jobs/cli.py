@@ -249,7 +249,8 @@ def run(
         say(f"report in [bold]{escape(str(report))}[/]")
     home_said = escape(str(lake.home))
     say(
-        f"see the tables with [bold]sluice ui --home {home_said}[/]; why a row: [bold]sluice explain ROW_ID --home {home_said}[/]"
+        f"see the tables with [bold]sluice ui --home {home_said}[/]; why a row: [bold]sluice explain ROW_ID --home"
+        f" {home_said}[/]"
     )
 
 
@@ -333,7 +334,8 @@ def _names(lake: Lake, sources: Mapping[str, Path], recipe: str | None) -> list[
     recipes = {r.name: r for r in _friendly(lambda: definitions.recipes_of(lake.home))}
     if recipe is not None and recipe not in recipes:
         raise UserError(
-            f"there is no recipe {recipe!r}; there are {', '.join(recipes)} (files in jobs/recipes and {lake.home / 'recipes'})"
+            f"there is no recipe {recipe!r}; there are {', '.join(recipes)} "
+            f"(files in jobs/recipes and {lake.home / 'recipes'})"
         )
     names = (
         list(sources) or list(recipes[recipe].sources if recipe else ()) or [source.name for source in lake.sources()]

@@ -23,7 +23,6 @@ a stretch without a word that has a letter (``1.``) is no sentence.
 less its silent endings, at least one. They mean something for English only: a method that uses them asks `language`.
 """
 
-
 from __future__ import annotations
 
 import re

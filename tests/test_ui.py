@@ -1,6 +1,5 @@
-"""The UI in a real browser: the pipeline is there, an asset is made from its page, and the page shows what was made."""
+"""`sluice ui` as a person meets it: a real browser on the real Dagster UI, over a small home with stand-in models."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -10,111 +9,201 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
-import dagster as dg
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-STAGES = ("raw", "filtered", "embedded", "evidence", "clustered", "scored_quality", "selected", "evaluated")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
-PATIENCE = 180
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+STAGES = (
+    *("raw", "filtered", "evidence", "embedded", "clustered"),
+    *("scored_quality", "scored_diversity", "scored_importance", "selected", "evaluated"),
+)
+ROWS, BAD = 17, 2
+PATIENCE = 90
+"""Seconds until the UI answers, or a run has ended; it takes a quarter of that on an idle machine."""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dg.DagsterInstance]]:
-    """A home with one small source, chosen from once, behind a server on loopback."""
-    from jobs import definitions, runs
-    from jobs import home as homes
-    from resources.fakes import FakeCausalLM, FakeEncoder
-
-    folder = tmp_path_factory.mktemp("ui")
-    rows = [{"instruction": f"Which tower has {i} steps?", "output": f"The tower of hall {i} has {i} steps."} for i in range(30)]
-    (folder / "towers.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("SLUICE_HOME", "DAGSTER_HOME"):
-            patch.setenv(name, "")  # so that what `prepare` sets is taken back
-        lake = homes.prepare(folder / "home")
-        defs = definitions.build_defs(lake.home, FakeEncoder(), FakeCausalLM())
-        with homes.instance() as instance:
-            runs.add_sources(lake, instance, {"towers": folder / "towers.jsonl"})
-            runs.materialize(lake, defs, instance, [dg.AssetKey(["selected", "random"])], ["towers"], {})
-            with _server(folder / "server.log") as address:
-                yield address, instance
-
-
-@contextlib.contextmanager
-def _server(log: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = {"SLUICE_ENCODER": "fake", "SLUICE_CAUSAL_LM": "fake", "SLUICE_SENSOR_INTERVAL": "3600"}
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
-            cwd=ROOT,
-            env={**os.environ, **settings},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            # A process that a script starts in the background would ignore the interrupt, and so would the server.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+def browser() -> Iterator[Any]:
+    """A browser without a window and without any network but this machine."""
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = os.environ.get("SLUICE_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"no browser here: none of {', '.join(BROWSERS)} is on the path (set SLUICE_BROWSER to one)")
+    quiet = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
+    with driver.sync_playwright() as play:
+        chromium = play.chromium.launch(
+            executable_path=program,
+            args=[
+                f"--{flag}" for flag in (*quiet, "disable-component-update", "disable-sync", "disable-dev-shm-usage")
+            ],
         )
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Ui:
+    """A running `sluice ui`."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    home: Path
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def answers(self) -> bool:
         try:
-            _wait(lambda: b"Serving dagster-webserver" in log.read_bytes(), f"the server to start: {log}")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(20)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
-            server.wait(20)
+            with urlopen(self.url("/server_info"), timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (URLError, OSError):
+            return False
+
+    def interrupt(self) -> None:
+        """What Ctrl-C in a terminal does: the signal goes to the whole group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def members(self) -> bool:
+        """Whether a process of the group is left."""
+        self.process.poll()
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
 
-def _wait(until: Any, what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not until():
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.3)
+def prepared(home: Path) -> None:
+    """A home with one registered source: readable records, and bad ones between them."""
+    import dagster as dg
+
+    from assets.partitions import SOURCES
+    from jobs import home as homes
+    from resources.lake import Source
+
+    file = home.parent / "notes.jsonl"
+    records = [
+        json.dumps({"instruction": f"What is | {i} <b>plus</b> one?", "input": "", "output": f"The sum is {i + 1}."})
+        for i in range(ROWS)
+    ]
+    file.write_text("\n".join([*records[:5], "{broken", *records[5:], '{"other": 1}']) + "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLUICE_HOME", str(home))
+        patch.setenv("DAGSTER_HOME", str(home / "dagster"))
+        lake = homes.prepare(home)
+        lake.register(Source("notes", str(file)))
+        with dg.DagsterInstance.get() as instance:
+            instance.add_dynamic_partitions(SOURCES.name or "", ["notes"])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
-def page(served: tuple[str, dg.DagsterInstance]) -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        page = browser.new_page(viewport={"width": 1600, "height": 1200})
-        page.set_default_timeout(PATIENCE * 1000)
-        yield page
-        browser.close()
+def ui(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    """`sluice ui` on a home of its own, in a session of its own; stopped by its process group, whatever happens."""
+    home = tmp_path_factory.mktemp("ui") / "home"
+    prepared(home)
+    port = free_port()
+    fakes = {"SLUICE_ENCODER": "fake", "SLUICE_CAUSAL_LM": "fake", "OMP_NUM_THREADS": "1"}
+    environment = {k: v for k, v in os.environ.items() if k not in ("DAGSTER_HOME", "SLUICE_HOME")} | fakes
+    # A background shell starts its children deaf to SIGINT, and they hand that on; a terminal does not.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with (home.parent / "ui.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "jobs.cli", "ui", "--home", str(home), "--port", str(port)],
+                cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
+    running = Ui(process, port, home)
+    try:
+        until(running.answers, lambda: f"the UI does not answer: {(home.parent / 'ui.log').read_text()[-2000:]}")
+        yield running
+    finally:
+        if running.members():
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=10)
 
 
-def test_the_collapsed_lineage_is_the_pipeline(page: Any, served: tuple[str, dg.DagsterInstance]) -> None:
-    page.goto(f"{served[0]}/asset-groups")
+def until(reached: Any, otherwise: Any, patience: float = PATIENCE) -> None:
+    """Wait, but not for ever."""
+    end = time.monotonic() + patience
+    while not reached():
+        assert time.monotonic() < end, otherwise()
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def page(browser: Any, ui: Ui) -> Iterator[Any]:
+    """A fresh page that may speak to this machine only, and has not tried anything else when the test is over."""
+    page = browser.new_page(viewport={"width": 1600, "height": 1200})
+    page.set_default_timeout(1000 * PATIENCE)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    yield page
+    page.close()
+    outside = [url for url in asked if not url.startswith((ui.url(""), f"ws://127.0.0.1:{ui.port}", "data:", "blob:"))]
+    assert not outside
+
+
+def test_the_lineage_page_shows_a_group_for_each_stage(page: Any, ui: Ui) -> None:
+    page.goto(ui.url("/asset-groups"))
     for stage in STAGES:
         page.get_by_text(stage, exact=True).first.wait_for()
 
 
-def test_an_asset_is_made_from_its_page(page: Any, served: tuple[str, dg.DagsterInstance]) -> None:
-    address, instance = served
-    key = dg.AssetKey(["selected", "random"])
-    before = len(instance.fetch_materializations(key, limit=10).records)
-    page.goto(f"{address}/assets/selected/random")
-    page.get_by_role("button", name="Materialize", exact=False).first.click()
-    _wait(lambda: len(instance.fetch_materializations(key, limit=10).records) == before + 1, "the asset to be made")
-    made = instance.fetch_materializations(key, limit=1).records[0]
-    assert made.asset_materialization is not None
-    rows = made.asset_materialization.metadata["dagster/row_count"].value
-    assert rows == 3  # a tenth of thirty rows
-    run_id = made.event_log_entry.run_id
-    _wait(lambda: instance.get_run_by_id(run_id).is_finished, "the run to end")  # type: ignore[union-attr]
-    assert instance.get_run_by_id(run_id).is_success  # type: ignore[union-attr]
-    page.goto(f"{address}/assets/selected/random")
-    page.get_by_text("Row count").first.wait_for()
-    page.get_by_text("mix by source").first.wait_for()
-    page.get_by_text("Random subset").first.wait_for()
+def test_one_source_is_materialized_from_its_page(page: Any, ui: Ui) -> None:
+    page.goto(ui.url("/assets/raw/instructions"))
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="All", exact=True).click()
+    dialog.get_by_role("button", name="Launch").click()
+    until(
+        lambda: (ui.home / "lake" / "tables" / "raw" / "instructions" / "notes.parquet").is_file(),
+        lambda: "the run that was launched made no table",
+    )
+    page.goto(ui.url("/assets/raw/instructions?view=partitions&partition=notes"))
+    page.get_by_text("Materialized", exact=True).first.wait_for()
+    said = page.locator("tr", has_text="dagster/row_count").first
+    said.wait_for()
+    assert str(ROWS) in said.inner_text().split()
+    assert str(BAD) in page.locator("tr", has_text="records quarantined").last.inner_text().split()
+    first = page.locator("tr", has_text="first rows").first
+    assert "What is | 0 <b>plus</b> one? → The sum is 1." in first.inner_text()
+
+
+def test_a_failed_expectation_is_read_as_a_table(page: Any, ui: Ui) -> None:
+    """More than one bad record in twenty: the source is used, and its page says what to look at."""
+    page.goto(ui.url("/assets/raw/instructions?view=checks&checkDetail=statistics"))
+    page.get_by_text("✗ NO").first.wait_for()
+    line = page.locator("tr", has_text="✗ NO").last.inner_text()
+    assert [cell.strip() for cell in line.split("\t")][1:4] == ["share quarantined", "0 to 0.05", "0.1053"]
+
+
+def test_the_page_of_an_indicator_tells_its_equation(page: Any, ui: Ui) -> None:
+    page.goto(ui.url("/assets/scored/mtld"))
+    page.get_by_text("Measure of textual lexical diversity", exact=True).wait_for()
+    page.get_by_text("1/2 (n/F_→ + n/F_←)").first.wait_for()
+
+
+def test_only_this_machine_is_served(ui: Ui) -> None:
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.2", ui.port), timeout=2):
+        pass
+
+
+def test_ctrl_c_leaves_nothing_behind(ui: Ui) -> None:
+    assert ui.process.poll() is None
+    ui.interrupt()
+    until(lambda: not ui.members(), lambda: "processes of the UI are left after Ctrl-C", 40)
+    assert not ui.answers()

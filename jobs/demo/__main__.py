@@ -118,7 +118,12 @@ def planted_kinds(lake: Lake, recipe: str, manifest: Path) -> list[PlantedKind]:
     )
     kinds = []
     for (kind,), rows in told.group_by("kind", maintain_order=True):
-        by = rows.filter(pl.col("fate") == "dropped").group_by("rule").len().sort("len", "rule", descending=[True, False])
+        by = (
+            rows.filter(pl.col("fate") == "dropped")
+            .group_by("rule")
+            .len()
+            .sort("len", "rule", descending=[True, False])
+        )
         left, chosen = (rows.filter(pl.col("fate") == fate).height for fate in ("not_chosen", "selected"))
         kinds.append(PlantedKind(str(kind), rows.height, dict(by.iter_rows()), left, chosen))
     return kinds

@@ -160,8 +160,8 @@ def _known(recipe: Recipe, where: str) -> Recipe:
         assert recipe.score
         if indicators[name].direction == "band" and not {name} & {*recipe.score.directions, *recipe.score.targets}:
             raise RecipeError(
-                f"{where}: score.indicators: {name} has no better end; say which with `directions: {{{name}: higher}}` or "
-                f"name the best with `targets: {{{name}: [low, high]}}`"
+                f"{where}: score.indicators: {name} has no better end; say which with "
+                f"`directions: {{{name}: higher}}` or name the best with `targets: {{{name}: [low, high]}}`"
             )
     if recipe.score:
         try:

@@ -1,7 +1,5 @@
 """Leaked test items: found when they are there, and not when only their wording is."""
 
-
-
 from __future__ import annotations
 
 import numpy as np
@@ -13,7 +11,9 @@ from hypothesis import strategies as st
 from methods.filters import contamination as C
 from methods.filters.shingles import word_list
 
-ITEM = "A baker sells twelve loaves each morning and seven more after lunch, so how many loaves does she sell in a week?"
+ITEM = (
+    "A baker sells twelve loaves each morning and seven more after lunch, so how many loaves does she sell in a week?"
+)
 
 
 def rows(*texts: tuple[str, str, str]) -> pl.DataFrame:
@@ -22,7 +22,9 @@ def rows(*texts: tuple[str, str, str]) -> pl.DataFrame:
 
 
 def test_a_copied_item_is_found_whatever_its_case_and_marks() -> None:
-    targets = C.target_ngrams([ITEM, "Something else entirely that nobody in this pool would ever think of asking a baker"])
+    targets = C.target_ngrams(
+        [ITEM, "Something else entirely that nobody in this pool would ever think of asking a baker"]
+    )
     found = C.leaks(rows(("Solve.", ITEM.upper().replace(",", ""), "133"), ("How many loaves does she sell?", "", "12"),
                          ("x", "", "The question was: " + ITEM)), targets)  # fmt: skip
     assert found["leaked"].to_list() == [True, False, True]
@@ -33,10 +35,14 @@ def test_a_copied_item_is_found_whatever_its_case_and_marks() -> None:
 
 def test_overlap_is_the_share_of_the_items_words() -> None:
     item = [f"w{i}" for i in range(20)]
-    found = C.leaks(rows((" ".join(item[:15]), "", "x"), (" ".join(item[:12]), "", "x")), C.target_ngrams([" ".join(item)]))
+    found = C.leaks(
+        rows((" ".join(item[:15]), "", "x"), (" ".join(item[:12]), "", "x")), C.target_ngrams([" ".join(item)])
+    )
     assert found["overlap"].to_list() == [0.75, None] and found["leaked"].to_list() == [True, False]
     assert found["span"][0] == " ".join(item[:15])
-    assert C.leaks(rows((" ".join(item[:15]), "", "")), C.target_ngrams([" ".join(item)]), 0.8)["leaked"].to_list() == [False]
+    assert C.leaks(rows((" ".join(item[:15]), "", "")), C.target_ngrams([" ".join(item)]), 0.8)["leaked"].to_list() == [
+        False
+    ]
 
 
 @settings(max_examples=40, deadline=None)
@@ -65,13 +71,18 @@ def test_short_items_match_whole_and_alone() -> None:
 
 def test_items_of_middle_length_use_the_shorter_ngrams() -> None:
     text = "how tall is the tower that stands in Paris now"
-    found = C.leaks(rows(("Please tell me: " + text, "", "330 m"), ("how tall is the tower", "", "x")), C.target_ngrams([text]))
+    found = C.leaks(
+        rows(("Please tell me: " + text, "", "330 m"), ("how tall is the tower", "", "x")), C.target_ngrams([text])
+    )
     assert found["leaked"].to_list() == [True, False]
 
 
 def test_the_frame_of_a_task_is_not_counted() -> None:
     frame = "If you follow these instructions do you return to the starting point? Always face forward."
-    items = [f"{frame} Take {i} steps left and then {i + 3} steps right before you turn around number {i * 7}" for i in range(9)]
+    items = [
+        f"{frame} Take {i} steps left and then {i + 3} steps right before you turn around number {i * 7}"
+        for i in range(9)
+    ]
     targets = C.target_ngrams(items)
     found = C.leaks(rows((frame + " Think first.", "", "Yes"), (items[4], "", "No")), targets, 0.4)
     assert found["leaked"].to_list() == [False, True] and found["target_id"][1] == "4"
@@ -92,7 +103,9 @@ def test_common_phrases_of_a_reference_can_be_taken_out() -> None:
 
 def test_chinese_by_characters() -> None:
     item = "小明有十二个苹果，他每天吃两个苹果，请问小明一共可以吃多少天才能吃完所有的苹果呢？"
-    found = C.leaks(rows(("请回答：" + item, "", "六天"), ("小明有十二个苹果，请问他还有多少？", "", "x")), C.target_ngrams([item]))
+    found = C.leaks(
+        rows(("请回答：" + item, "", "六天"), ("小明有十二个苹果，请问他还有多少？", "", "x")), C.target_ngrams([item])
+    )
     assert found["leaked"].to_list() == [True, False] and found["overlap"][0] == 1.0
 
 

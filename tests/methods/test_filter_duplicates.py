@@ -1,7 +1,5 @@
 """Signatures, candidate pairs and verification against brute force."""
 
-
-
 from __future__ import annotations
 
 import numpy as np

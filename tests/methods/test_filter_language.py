@@ -1,7 +1,5 @@
 """The language of a text, offline."""
 
-
-
 from __future__ import annotations
 
 import subprocess
@@ -34,7 +32,9 @@ def test_languages_and_scripts() -> None:
     assert all(LEAST <= p <= 1 for _, p in found)
 
 
-@pytest.mark.parametrize("text", ["", None, "   ", "42", "x = 7", "Yes", "?!", "😀😀", "3.14159 * 2", "```\nprint(the_end)\n```"])
+@pytest.mark.parametrize(
+    "text", ["", None, "   ", "42", "x = 7", "Yes", "?!", "😀😀", "3.14159 * 2", "```\nprint(the_end)\n```"]
+)
 def test_too_little_to_tell(text: str | None) -> None:
     code, p = identify([text])[0]
     assert code == UNKNOWN and 0 <= p < LEAST

@@ -1,7 +1,5 @@
 """Which row of a pair stays."""
 
-
-
 from __future__ import annotations
 
 import numpy as np
@@ -115,7 +113,12 @@ def test_alarm_when_one_cluster_eats_a_source() -> None:
 
 def test_whole_way_from_rows_to_what_is_dropped() -> None:
     base = "the quick brown fox jumps over the lazy dog while the small cat looks at both of them from a wall"
-    rows = [("Tell a story", base), ("tell a  story", base.upper()), ("Tell a story", base + " today"), ("Other", "thing")]
+    rows = [
+        ("Tell a story", base),
+        ("tell a  story", base.upper()),
+        ("Tell a story", base + " today"),
+        ("Other", "thing"),
+    ]
     frame = block(rows)
     classes = R.exact_classes(frame)
     heads = np.flatnonzero(classes == np.arange(len(classes)))

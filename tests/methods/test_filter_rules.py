@@ -1,7 +1,5 @@
 """Each rule with rows that it must drop and rows, close to those, that it must not."""
 
-
-
 from __future__ import annotations
 
 import polars as pl

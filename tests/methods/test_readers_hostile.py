@@ -75,7 +75,7 @@ ENCLOSED = [reason for reason in BAD if reason not in ("truncated", "extra_data"
 @pytest.mark.parametrize("reason", ENCLOSED)
 @pytest.mark.parametrize("place", [0, 2, 4])
 @pytest.mark.parametrize("between", [b",", b",\n  "])
-@pytest.mark.parametrize("around", [(b"[", b"]"), (b'{"data": [\n', b"], \"x\": 1}")])
+@pytest.mark.parametrize("around", [(b"[", b"]"), (b'{"data": [\n', b'], "x": 1}')])
 def test_a_bad_element_is_quarantined_alone(tmp_path, reason, place, between, around):
     elements = [good(at) for at in range(4)]
     elements.insert(place, BAD[reason])

@@ -1,6 +1,5 @@
 """The tokenizer and counter: hand-counted texts, the two patterns against each other, and what a block promises."""
 
-
 import polars as pl
 import pytest
 from hypothesis import given, settings

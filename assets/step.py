@@ -85,7 +85,7 @@ class Step:
                 for path in partitioned:
                     self.lake.scan(path, source)
             self._whole(partitioned, named)
-            return named
+            return sorted(named)  # the order in which they were named must not make another pool
         ready = [s for s in self.known_sources() if all(self.lake.exists(path, s) for path in partitioned)]
         left_out = sorted(set(self.known_sources()) - set(ready))
         if left_out:

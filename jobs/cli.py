@@ -20,6 +20,7 @@ from methods.formats import LAYOUTS
 from methods.selection.recipe import RecipeError, check_budget
 from resources.lake import Lake, LakeError, check_name
 
+SHOWN_WARNINGS = 8
 WIDE = 160
 """Columns where nobody says how wide the terminal is."""
 console = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
@@ -321,8 +322,11 @@ def _work(
                 )
         finally:
             runs.forget_unread(lake, instance, sources)
-    for warning in outcome.warnings:
+    outcome.sources = names  # results come in the order in which the files were named
+    for warning in outcome.warnings[:SHOWN_WARNINGS]:
         say(f"[yellow]worth a look[/] {escape(warning)}")
+    if len(outcome.warnings) > SHOWN_WARNINGS:
+        say(f"[yellow]worth a look[/] and {len(outcome.warnings) - SHOWN_WARNINGS} more: see the checks in `sluice ui`")
     say(tables.made(outcome))
     return lake, definitions, outcome
 

@@ -56,8 +56,10 @@ def materialize(
 ) -> Outcome:
     """Make the targets and all that they are made of: first each source's lane, then what looks across sources.
 
-    The same call over the same data, with every table as it was left, starts no run.
+    The same call over the same data, with every table as it was left, starts no run. The order of the sources is of no account.
     """
+    sources = sorted(sources)
+    settings = {**settings, "sources": sources}
     graph = definitions.resolve_asset_graph()
     wanted = dg.AssetSelection.assets(*targets).upstream().required_multi_asset_neighbors().resolve(graph)
     lane = sorted(key for key in wanted if graph.get(key).is_partitioned)

@@ -20,6 +20,7 @@ def grid(title: str, frame: Sequence[Sequence[Any]], columns: Sequence[str]) -> 
     """A table; numbers to the right."""
     table = Table(
         title=title,
+        min_width=len(title),
         title_justify="left",
         title_style="bold",
         header_style="dim",
@@ -194,7 +195,8 @@ def explanation(found: Explanation) -> Iterator[RenderableType]:
 
 
 def _score(score: dict[str, Any]) -> tuple[Any, ...]:
-    made_of = "; ".join(f"{name.split('[')[0]} {_model(parts)}".strip() for name, parts in score["made of"].items())
+    evidence = (f"{name.split('[')[0]} {_model(parts)}".strip() for name, parts in score["made of"].items())
+    made_of = "; ".join(dict.fromkeys(evidence))
     return (
         score["indicator"],
         score["value"],
@@ -210,8 +212,9 @@ def _model(parts: Any) -> str:
     if not isinstance(parts, dict):
         return str(parts)
     encoder = parts.get("encoder")
-    model = parts.get("id") or (encoder.get("id") if isinstance(encoder, dict) else "") or ""
-    return f"{model} {parts.get('revision', '')}".strip() or f"code {parts.get('code', '')}"
+    model = parts if "model" in parts else encoder if isinstance(encoder, dict) else {}
+    state = str(model.get("revision") or model.get("content") or "")[:12]
+    return f"{model.get('model', '')} {state}".strip() or f"code {parts.get('code', '')}"
 
 
 def _decision(decision: dict[str, Any]) -> tuple[Any, ...]:

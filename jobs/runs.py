@@ -56,7 +56,8 @@ def materialize(
 ) -> Outcome:
     """Make the targets and all that they are made of: first each source's lane, then what looks across sources.
 
-    The same call over the same data, with every table as it was left, starts no run. The order of the sources is of no account.
+    The same call over the same data, with every table as it was left, starts no run. The order of the sources is of
+    no account.
     """
     sources = sorted(sources)
     settings = {**settings, "sources": sources}

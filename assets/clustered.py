@@ -78,7 +78,7 @@ def kmeans_model(
             .select("cluster", "size", pl.col("top_terms").list.join(", "), "mean_similarity")
         )
         facts = {"pool": pool, "clusters": k, "largest share": max(about["size"], default=0) / max(int(fine.sum()), 1)}
-        return Result(frame, facts, {"clusters": metadata.table(shown)})
+        return Result(frame, facts, {"what each cluster is about": metadata.table(shown)})
 
     yield from step.make(MODEL, config, compute, pool)
 

@@ -343,7 +343,7 @@ def _with_texts(pairs: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
         text, left_on="b", right_on="row_id", how="left", suffix=" of b", maintain_order="left"
     )
     one, other = metadata.texts("text", row_id="a"), metadata.texts("text of b", row_id="b")
-    return both.select("similarity", pl.format("{}\n{}", one, other).alias("row a  [row_id] ⏎ row b  [row_id]"))
+    return both.select("similarity", pl.format("{} ↔ {}", one, other).alias("row a  [row_id] ↔ row b  [row_id]"))
 
 
 ASSETS = (filtered, signatures, pool_rows, duplicate_pairs)

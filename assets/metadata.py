@@ -44,7 +44,7 @@ def of_table(frame: pl.LazyFrame, lineage: dg.TableColumnLineage) -> dict[str, A
 
 
 def _kind(kind: pl.DataType) -> str:
-    text = re.sub(r"(, )?\b(shape|size)=[^)]*", "", str(kind))
+    text = re.sub(r", (shape|size)=(\(.*?\)|\d+)", "", str(kind))
     return text if len(text) <= 60 else text[:59] + "…"
 
 
@@ -75,19 +75,20 @@ def column_lineage(
     return dg.TableColumnLineage(deps_by_column=deps)
 
 
-def of_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers and words among the facts; Dagster plots the numbers over time."""
-    shown: dict[str, Any] = {}
+def of_facts(facts: Mapping[str, Any], shown: Iterable[str] = ()) -> dict[str, Any]:
+    """Numbers and words among the facts, but for those already shown; Dagster plots the numbers over time."""
+    skipped = {"rows", "rows before", *shown}
+    told: dict[str, Any] = {}
     for key, value in facts.items():
-        if key in ("rows", "rows before"):
+        if key in skipped:
             continue
         if isinstance(value, float):
-            shown[key] = float(f"{value:.6g}")
+            told[key] = float(f"{value:.6g}")
         elif isinstance(value, int | str | bool):
-            shown[key] = value
+            told[key] = value
         elif isinstance(value, list) and value and all(isinstance(part, str) for part in value):
-            shown[key] = ", ".join(value)
-    return shown
+            told[key] = ", ".join(value)
+    return told
 
 
 def of_change(before: Manifest | None, now: Manifest) -> dict[str, Any]:

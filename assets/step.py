@@ -237,9 +237,9 @@ class Step:
             data_version=dg.DataVersion(stored.data_version),
             metadata={
                 **metadata.of_table(frame, lineage),
-                **metadata.kept(stored),
+                **(kept := metadata.kept(stored)),
                 **metadata.of_inputs(self.lake, stored.inputs),
-                **metadata.of_facts(stored.facts),
+                **metadata.of_facts(stored.facts, kept),
                 "rows computed": 0,
                 "rows reused": stored.rows,
                 "up to date": True,
@@ -266,17 +266,14 @@ class Step:
                 + "; ".join(contract.failures),
                 allow_retries=False,
             )
-        manifest = replace(
-            draft,
-            rows=rows,
-            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            facts={
-                **facts,
-                "checks": {CONTRACT: contract.as_dicts(), STATISTICS: statistics.as_dicts()},
-                "columns from": {name: list(pairs) for name, pairs in result.columns_from.items()},
-                "shown": metadata.storable(result.metadata),
-            },
-        )
+        manifest = replace(draft, rows=rows, made_at=datetime.now(UTC).isoformat(timespec="seconds"), facts=facts)
+        shown = {**result.metadata, **metadata.of_change(stored, manifest)}
+        again = {
+            "checks": {CONTRACT: contract.as_dicts(), STATISTICS: statistics.as_dicts()},
+            "columns from": {name: list(pairs) for name, pairs in result.columns_from.items()},
+            "shown": metadata.storable(shown),
+        }
+        manifest = replace(manifest, facts={**facts, **again})
         for path, table in result.beside.items():
             self.lake.write(path, self.partition, Table(table, manifest))
         data = self._with_manifest(key, staged, manifest) if staged else result.data
@@ -289,10 +286,9 @@ class Step:
                     pl.scan_parquet(data, glob=False) if isinstance(data, Path) else frame,
                     self._lineage(key, frame, result.columns_from),
                 ),
-                **result.metadata,
-                **metadata.of_change(stored, manifest),
+                **shown,
                 **metadata.of_inputs(self.lake, manifest.inputs),
-                **metadata.of_facts(facts),
+                **metadata.of_facts(facts, shown),
                 "up to date": False,
             },
             check_results=verdicts,

@@ -184,6 +184,7 @@ def test_a_page_is_small() -> None:
 def test_facts_are_told_as_a_person_reads_them() -> None:
     facts = {"rows": 9, "rows before": 3, "mean": 1 / 3, "pool": ["a", "b"], "file": "x", "none": None, "by": {"a": 1}}
     assert metadata.of_facts(facts) == {"mean": 0.333333, "pool": "a, b", "file": "x"}
+    assert metadata.of_facts(facts, ["mean", "file"]) == {"pool": "a, b"}
 
 
 def test_the_first_version_changes_nothing() -> None:
@@ -224,6 +225,15 @@ def test_columns_say_what_they_are_and_where_they_come_from() -> None:
     said = {column.name: column.description for column in shown["dagster/column_schema"].columns}
     assert said["value"] == "the number; empty where it could not be computed; from evidence/x.a, evidence/x.b"
     assert said["own"] is None
+
+
+def test_types_are_named_shortly() -> None:
+    frame = pl.LazyFrame(
+        schema={"v": pl.Array(pl.Float32, 3), "m": pl.List(pl.Struct({f"f{i}": pl.Int8 for i in range(20)}))}
+    )
+    shown = metadata.of_table(frame, metadata.column_lineage([], {}, {}))["dagster/column_schema"].columns
+    assert shown[0].type == "Array(Float32)"
+    assert len(shown[1].type) == 60
 
 
 def test_many_columns_of_one_table_are_counted() -> None:

@@ -6,6 +6,9 @@ stands in the catalogue.
 
 from collections.abc import Sequence
 
+from methods import text
+from methods.quality import readability
+
 MEANING = {
     # rows
     "row_id": "hash of the content: the same row in two sources has the same id",
@@ -75,25 +78,14 @@ MEANING = {
 }
 COUNTED = {
     "words": "hashes of the words, in order",
-    "n_words": "words",
-    "n_chars": "characters",
-    "n_visible": "characters of the prose that are not blank",
-    "n_unspaced": "words of scripts without spaces",
-    "n_prose_words": "words outside code",
-    "n_letter_words": "words with a letter",
-    "n_letters": "letters",
-    "n_alphanumerics": "letters and digits",
-    "n_sentences": "sentences",
-    "n_syllables": "syllables",
-    "n_monosyllables": "words of one syllable",
-    "n_polysyllables": "words of three syllables or more",
-    "n_long_words": "words of more than six letters",
+    "marks": "a card of 32 bits for each word, in order: length, part of speech, frequency, place",
+    **text.COUNTED,
 }
 
 
 def described(name: str, origins: Sequence[str] = (), most: int = 3) -> str | None:
     """What a column means and which columns it comes from; None if there is nothing to say."""
-    meaning = MEANING.get(name) or _counted(name)
+    meaning = MEANING.get(name) or readability.MEANING.get(name) or _counted(name)
     named = ", ".join(origins[:most]) + (f" and {len(origins) - most} more" if len(origins) > most else "")
     return "; ".join(part for part in (meaning, f"from {named}" if named else "") if part) or None
 

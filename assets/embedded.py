@@ -3,7 +3,8 @@
 Here belongs embedding one source: an index in Parquet, the vectors in LanceDB. The encoder is `resources.encoder`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import dagster as dg
@@ -14,8 +15,10 @@ from assets.coverage import FROM_FILTERED, coverage, rows_to_assess, share_not_o
 from assets.incremental import fill
 from assets.partitions import SOURCES
 from assets.step import Result, Step, check_specs
+from methods.kinds import Encode
 from methods.rows import TEXT
 from resources.encoder import Encoder
+from resources.progress import Progress
 from resources.settings import Settings
 from resources.tables import LakeResource
 from resources.vectors import VectorStore
@@ -34,6 +37,25 @@ def vectors_identity(encoder: Encoder) -> dict[str, Any]:
 def vectors_of(lake: LakeResource, encoder: Encoder) -> VectorStore:
     """The vectors that this encoder gave to rows."""
     return lake.vectors("minilm", vectors_identity(encoder))
+
+
+def encode_with(lake: LakeResource, encoder: Encoder) -> Encode:
+    """Any texts to vectors; each text is encoded once, and its vector kept under a hash of the text."""
+    store = lake.vectors("texts", vectors_identity(encoder))
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        keys = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for text in texts]
+        known = store.row_ids()
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known and text.strip()}
+        names = list(new)
+        progress = Progress("embedding texts", len(new), "texts")
+        for block in encoder.encode(list(new.values())) if new else ():
+            fine = np.isfinite(block.vectors).all(axis=1)
+            store.append([names[i] for i in block.indices[fine]], block.vectors[fine])
+            progress.advance(len(block.indices))
+        return store.read(keys)
+
+    return encode
 
 
 @dg.asset(

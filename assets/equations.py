@@ -41,7 +41,7 @@ SIGNS = {
     "rfloor": "⌋",
     "cup": " ∪ ",
     "cap": " ∩ ",
-    "setminus": " \\ ",
+    "setminus": " ∖ ",
     "subset": " ⊂ ",
     "subseteq": " ⊆ ",
     "nabla": "∇",

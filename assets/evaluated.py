@@ -1,6 +1,6 @@
 """Stage 8: what a subset is like, beside its pool and beside a random subset of the same size.
 
-Here belongs one card a recipe: every measure of the catalogue and the mean of every cheap indicator, for the three
+Here belongs one card a recipe: the measures of the catalogue and the means of some cheap indicators, for the three
 sets. A number for a set means little alone; two subsets can be compared where N and encoder are the same, and the
 card states both.
 """
@@ -13,18 +13,18 @@ import numpy as np
 import polars as pl
 
 from assets import automation, metadata
-from assets.embedded import vectors_of
 from assets.partitions import same_source, whole_pool
-from assets.selected import aside_of, clusters_of
+from assets.selected import aside_of, ledger_path
 from assets.step import Result, Step, check_specs
+from assets.views import subset_view
 from methods import catalog
-from methods.kinds import Subset
+from methods.selection.aggregate import ecdf
 from methods.selection.recipe import Recipe
 from resources.encoder import Encoder
 from resources.settings import Settings
 from resources.tables import LakeResource
 
-CARD_VERSION = "1"
+CARD_VERSION = "2"
 RANDOM_SEED = 20240805
 
 
@@ -33,10 +33,27 @@ def key_of(recipe: Recipe) -> dg.AssetKey:
     return dg.AssetKey(["evaluated", recipe.name])
 
 
+ON_EVERY_CARD = (
+    "response_length",
+    "prompt_length",
+    "average_word_length",
+    "spelling_error_rate",
+    "excessive_word_repetition",
+    "ttr",
+    "mtld",
+    "mattr",
+    "distinct_2",
+    "flesch_reading_ease",
+    "lix",
+)
+"""Indicators whose mean stands on every card: they cost no more than counting words, and each says something else."""
+CARD_MEASURES = tuple(m for m in catalog.MEASURES if not {"texts", "encode"} & set(m.needs))
+"""The measures of every card: all but those that read the texts again or embed their parts (`sluice measure`)."""
+
+
 def card_indicators(recipe: Recipe) -> tuple[str, ...]:
-    """The recipe's own indicators, and all that cost no more than counting words."""
-    cheap = [i.id for i in catalog.INDICATORS if i.needs == ("evidence/text_counts",)]
-    return tuple(dict.fromkeys([*recipe.indicators, *cheap]))
+    """The recipe's own indicators, and those of every card."""
+    return tuple(dict.fromkeys([*recipe.indicators, *ON_EVERY_CARD]))
 
 
 def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
@@ -44,7 +61,10 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
     key = key_of(recipe)
     sources = list(recipe.sources) or None
     deps = [same_source(f"selected/{recipe.name}"), same_source("filtered/pool"), same_source("clustered/kmeans")]
-    deps += [whole_pool(name, sources) for name in ("filtered/instructions", "evidence/text_counts", "embedded/minilm")]
+    deps += [
+        whole_pool(name, sources)
+        for name in ("filtered/instructions", "filtered/dropped", "evidence/text_counts", "embedded/minilm")
+    ]
     for name in card_indicators(recipe):
         pooled = catalog.indicator(name).scope == "pool"
         deps.append(same_source(f"scored/{name}") if pooled else whole_pool(f"scored/{name}", sources))
@@ -69,7 +89,7 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
         config = {
             "pool": pool,
             "encoder": encoder.identity(),
-            "measures": {m.id: m.version for m in catalog.MEASURES},
+            "measures": {m.id: m.version for m in CARD_MEASURES},
             "random seed": RANDOM_SEED,
         }
 
@@ -101,7 +121,7 @@ def _card(step: Step, recipe: Recipe, pool: Sequence[str], encoder: Encoder) -> 
     chosen = step.scan(f"selected/{recipe.name}").select("row_id").collect()["row_id"]
     lucky = rows.gather(np.sort(np.random.default_rng(RANDOM_SEED).permutation(len(rows))[: len(chosen)]))
     sets = {"subset": chosen, "random": lucky, "pool": rows}
-    lines = _measures(step, sets, pool, encoder) + _means(step, recipe, sets, pool)
+    lines = _measures(step, recipe, sets, pool, encoder) + _means(step, recipe, sets, pool)
     sizes = {f"n_{name}": pl.lit(len(ids), pl.Int64) for name, ids in sets.items()}
     return pl.DataFrame(lines, schema=CARD_SCHEMA, orient="row").with_columns(
         encoder=pl.lit(str(encoder.identity().get("model", ""))), **sizes
@@ -128,22 +148,27 @@ CARD_SCHEMA = {
 }
 
 
-def _measures(step: Step, sets: dict[str, pl.Series], pool: Sequence[str], encoder: Encoder) -> list[tuple[Any, ...]]:
-    views = {name: view_of(step, ids, pool, encoder) for name, ids in sets.items()}
+def _measures(
+    step: Step, recipe: Recipe, sets: dict[str, pl.Series], pool: Sequence[str], encoder: Encoder
+) -> list[tuple[Any, ...]]:
+    needs = {need for m in CARD_MEASURES for need in m.needs}
+    quality = _quality(step, recipe)
+    views = {
+        name: subset_view(step.resource, encoder, ids, pool, needs, quality, sets["pool"]) for name, ids in sets.items()
+    }
     return [
         (m.id, m.axis, m.direction, *(m.compute(views[name], **m.params) for name in ("subset", "random", "pool")))
-        for m in catalog.MEASURES
+        for m in CARD_MEASURES
+        if quality is not None or "quality" not in m.needs
     ]
 
 
-def view_of(step: Step, ids: pl.Series, pool: Sequence[str], encoder: Encoder) -> Subset:
-    """All that a measure may look at, for these rows; rows without an embedding are left out of the vectors'
-    measures."""
-    vectors = vectors_of(step.resource, encoder).read(ids.to_list())
-    labels = step.scan("clustered/kmeans").select("row_id", "cluster").collect()
-    words = step.scan("evidence/text_counts", pool).select("row_id", "response_words").unique("row_id", keep="first")
-    table = ids.to_frame("row_id").lazy().join(words, on="row_id", how="left", maintain_order="left").collect()
-    return Subset(ids, vectors[np.isfinite(vectors).all(axis=1)], clusters_of(ids, labels), table["response_words"])
+def _quality(step: Step, recipe: Recipe) -> pl.DataFrame | None:
+    """The recipe's score of each row, as its share of the rows that score no better: never negative."""
+    if recipe.score is None:
+        return None
+    ledger = step.lake.scan(ledger_path(recipe.name)).select("row_id", "score").drop_nulls().unique("row_id").collect()
+    return ledger.select("row_id", quality=pl.Series(ecdf(ledger["score"].to_numpy()), dtype=pl.Float64))
 
 
 def _means(step: Step, recipe: Recipe, sets: dict[str, pl.Series], pool: Sequence[str]) -> list[tuple[Any, ...]]:

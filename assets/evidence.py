@@ -21,14 +21,16 @@ from assets.partitions import SOURCES, same_source, whole_pool
 from assets.step import Result, Step, check_specs
 from methods import text
 from methods.numerics import neighbours as search
+from methods.quality import readability
 from resources.causal_lm import CausalLM
 from resources.encoder import Encoder
 from resources.settings import Settings
 from resources.tables import LakeResource
 from resources.token_pass import TOKEN_STATISTICS_SCHEMA
 
-COUNTS, TOKENS, NEIGHBOURS = (
-    dg.AssetKey(["evidence", name]) for name in ("text_counts", "token_statistics", "neighbours")
+COUNTS, TOKENS, NEIGHBOURS, FEATURES = (
+    dg.AssetKey(["evidence", name])
+    for name in ("text_counts", "token_statistics", "neighbours", "readability_features")
 )
 NEIGHBOURS_KEPT = 10
 
@@ -61,6 +63,40 @@ def text_counts(context: dg.AssetExecutionContext, lake: LakeResource, settings:
         )
 
     yield from step.make(COUNTS, config, compute)
+
+
+@dg.asset(
+    key=FEATURES,
+    group_name="evidence",
+    partitions_def=SOURCES,
+    deps=[same_source("evidence/text_counts")],
+    code_version=readability.FEATURES_VERSION,
+    kinds={"polars"},
+    check_specs=check_specs(FEATURES.path, SOURCES),
+    description="46 numbers on a text's words, sentences and their links, in four families:\n\n"
+    + "\n".join(
+        f"- **{family}**: {', '.join(names)}"
+        for family, names in (
+            ("lexical", readability.LEXICAL),
+            ("syntactic", readability.SYNTACTIC),
+            ("cohesion", readability.COHESION),
+            ("formulae", readability.FORMULAE),
+        )
+    ),
+)
+def readability_features(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
+    """Read the features off the counts of the rows that have none yet."""
+    step = Step(context, lake, settings)
+    field = settings.params.get("readability_features", {}).get("field", "response")
+    config = {"field": field, **step.made_with(["evidence/text_counts"])}
+
+    def compute() -> Result:
+        counts = step.scan("evidence/text_counts").drop("source", strict=False)
+        of_block = in_blocks(step, "reading features", lambda block: readability.features_of(block, field))
+        done = fill(step, FEATURES, counts, [step.previous(FEATURES, config)], of_block)
+        return Result(done.data, {**done.facts, **coverage(step), **share_not_ok(done.data)})
+
+    yield from step.make(FEATURES, config, compute)
 
 
 @dg.asset(
@@ -157,4 +193,4 @@ def neighbours(
     yield from step.make(NEIGHBOURS, config, compute, pool)
 
 
-ASSETS = (text_counts, token_statistics, neighbours)
+ASSETS = (text_counts, readability_features, token_statistics, neighbours)

@@ -113,17 +113,12 @@ def run_suite(expectations: Sequence[Expectation], frame: pl.DataFrame | pl.Lazy
 def _validate(expectations: Sequence[Expectation], table: pl.DataFrame) -> list[Outcome]:
     import great_expectations as gx
 
-    context = _context()
-    name = f"suite-{next(_names)}"
-    source = context.data_sources.add_pandas(name)
-    try:
-        batch = source.add_dataframe_asset("table").add_batch_definition_whole_dataframe("all")
-        suite = gx.ExpectationSuite(
-            name=name, expectations=[getattr(gx.expectations, e.kind)(**e.kwargs) for e in expectations]
-        )
-        result = batch.get_batch({"dataframe": table.to_pandas()}).validate(suite, result_format="BASIC")
-    finally:
-        context.data_sources.delete(name)
+    suite = gx.ExpectationSuite(
+        name=f"suite-{next(_names)}",
+        expectations=[getattr(gx.expectations, e.kind)(**e.kwargs) for e in expectations],
+    )
+    batch = _whole_tables().get_batch({"dataframe": table.to_pandas()})
+    result = batch.validate(suite, result_format="BASIC")
     return [_outcome(e, r, table) for e, r in zip(expectations, _in_order(result.results, expectations), strict=True)]
 
 
@@ -228,3 +223,10 @@ def _context() -> Any:
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     return context
+
+
+@functools.cache
+def _whole_tables() -> Any:
+    """Where every table goes through: a data source of its own for each would be registered and forgotten again."""
+    source = _context().data_sources.add_pandas("tables")
+    return source.add_dataframe_asset("table").add_batch_definition_whole_dataframe("all")

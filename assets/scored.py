@@ -5,8 +5,9 @@ need the same evidence, so that a family costs one step and one scan while each 
 version, lineage and checks. An indicator is added in the catalogue, and nowhere else.
 """
 
+import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -15,16 +16,15 @@ import polars as pl
 
 from assets import automation, equations, metadata
 from assets.coverage import coverage
-from assets.embedded import vectors_of
-from assets.evidence import NEIGHBOURS_KEPT
 from assets.incremental import BLOCK
 from assets.partitions import SOURCES, same_source, whole_pool
 from assets.step import STORED, Result, Step, check_specs
+from assets.views import COPY, pool_view
 from methods import catalog
 from methods.kinds import Indicator, Pool
 from methods.rows import PROMPT
 from resources.encoder import Encoder
-from resources.lake import Manifest
+from resources.lake import Manifest, RowCache
 from resources.settings import Settings
 from resources.tables import LakeResource
 
@@ -37,7 +37,8 @@ def key_of(indicator_id: str) -> dg.AssetKey:
 def _spec(indicator: Indicator) -> dg.AssetSpec:
     pooled = indicator.scope == "pool"
     partitioned_need = whole_pool if pooled else same_source
-    deps = [same_source(need) if need in UNPARTITIONED else partitioned_need(need) for need in indicator.needs]
+    tables = tables_of(indicator.needs)
+    deps = [same_source(need) if need in UNPARTITIONED else partitioned_need(need) for need in tables]
     if pooled:
         deps.append(same_source("filtered/pool"))
     return dg.AssetSpec(
@@ -59,6 +60,11 @@ def _spec(indicator: Indicator) -> dg.AssetSpec:
             **STORED,
         },
     )
+
+
+def tables_of(needs: Sequence[str]) -> tuple[str, ...]:
+    """The assets among the needs; ``encode`` is a service and no table."""
+    return tuple(need for need in needs if "/" in need)
 
 
 UNPARTITIONED = frozenset(
@@ -130,7 +136,10 @@ def _of_rows(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsD
 def _score_rows(
     step: Step, needs: Sequence[str], todo: list[tuple[Indicator, dict[str, Any], Manifest]]
 ) -> Iterator[Any]:
-    """One scan over the evidence for all indicators; rows scored before by the same code are not scored again."""
+    """One scan over the evidence for all indicators; rows scored before by the same code are not scored again.
+
+    The scores of a finished block go to disk, so that memory holds a block, and of the rest one indicator at a time.
+    """
     if not todo:
         return
     evidence = step.scan(needs[0])
@@ -139,42 +148,61 @@ def _score_rows(
             step.scan(need).drop("source", "status", strict=False), on="row_id", how="left", maintain_order="left"
         )
     ids = evidence.select("row_id").collect()
-    known: dict[str, pl.DataFrame] = {}
-    for member, _, draft in todo:
-        before = step.previous(key_of(member.id), draft.config)
-        frame = (
-            before.select("row_id", "value", "status").collect()
-            if before is not None
-            else pl.DataFrame(schema=SCORE_SCHEMA)
-        )
-        known[member.id] = frame.join(ids, on="row_id", how="semi")
-    common = ids
-    for frame in known.values():
-        common = common.join(frame, on="row_id", how="semi")
-    rest = ids.join(common, on="row_id", how="anti")
-    progress = step.progress(f"scoring by {len(todo)} indicators", rest.height)
-    new: dict[str, list[pl.DataFrame]] = defaultdict(list)
-    for block in evidence.join(rest.lazy(), on="row_id", how="semi", maintain_order="left").collect_batches(
-        chunk_size=BLOCK, maintain_order=True
-    ):
-        for member, params, _ in todo:
-            new[member.id].append(
-                pl.concat([block.select("row_id"), member.compute(block, **params)], how="horizontal")
-            )
-        progress.advance(block.height)
-    for member, _, draft in todo:
-        merged = pl.concat([pl.DataFrame(schema=SCORE_SCHEMA), *new[member.id], known[member.id]]).unique(
-            "row_id", keep="first"
-        )
-        table = ids.join(merged, on="row_id", how="left", maintain_order="left")
+    known = {member.id: step.previous(key_of(member.id), draft.config) for member, _, draft in todo}
+    rest = ids.join(_in_all(ids, known.values()), on="row_id", how="anti")
+    block_scores = RowCache(step.lake.staging_path(key_of(todo[0][0].id).path, step.partition))
+    try:
+        progress = step.progress(f"scoring by {len(todo)} indicators", rest.height)
+        block_scores.append(_block_scores(evidence.head(0).collect(), todo))  # so that there are columns to read
+        for block in _batches(evidence.join(rest.lazy(), on="row_id", how="semi", maintain_order="left")):
+            block_scores.append(_block_scores(block, todo))
+            progress.advance(block.height)
         counts = {"rows computed": rest.height, "rows reused": ids.height - rest.height, **coverage(step)}
-        yield from step.publish(key_of(member.id), _result(step, member, table, needs, counts), draft)
+        for member, _, draft in todo:
+            table = _all_scores(ids, member, block_scores, known[member.id])
+            yield from step.publish(key_of(member.id), _result(step, member, table, needs, counts), draft)
+    finally:
+        shutil.rmtree(block_scores.folder, ignore_errors=True)
+
+
+def _in_all(ids: pl.DataFrame, tables: Iterable[pl.LazyFrame | None]) -> pl.DataFrame:
+    """The ids that stand in every one of the tables."""
+    for table in tables:
+        ids = (
+            ids.clear() if table is None else ids.lazy().join(table.select("row_id"), on="row_id", how="semi").collect()
+        )
+    return ids
+
+
+def _batches(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    return iter(frame.collect_batches(chunk_size=BLOCK, maintain_order=True))
+
+
+def _block_scores(block: pl.DataFrame, todo: Sequence[tuple[Indicator, dict[str, Any], Manifest]]) -> pl.DataFrame:
+    """Value and status of each indicator beside each other."""
+    scores = [
+        member.compute(block, **params).select(
+            pl.col("value").alias(f"{member.id} value"), pl.col("status").alias(f"{member.id} status")
+        )
+        for member, params, _ in todo
+    ]
+    return pl.concat([block.select("row_id"), *scores], how="horizontal")
+
+
+def _all_scores(ids: pl.DataFrame, member: Indicator, new: RowCache, known: pl.LazyFrame | None) -> pl.DataFrame:
+    """One indicator's scores of all rows, in order: the new ones first, then those known before."""
+    fresh = new.scan()
+    assert fresh is not None
+    scores = [fresh.select("row_id", value=f"{member.id} value", status=f"{member.id} status")]
+    if known is not None:
+        scores.append(known.select("row_id", "value", "status"))
+    merged = pl.concat(scores).unique("row_id", keep="first")
+    return ids.lazy().join(merged, on="row_id", how="left", maintain_order="left").collect()
 
 
 MADE_WITH = "made with"
 """Beside the parameters, a score's configuration names the code and models of its evidence: with another model, rows
 that were scored before are scored again."""
-SCORE_SCHEMA = {"row_id": pl.String, "value": pl.Float64, "status": pl.String}
 
 
 # ---- indicators of a row in its pool -------------------------------------------------------------------------------
@@ -197,52 +225,21 @@ def _of_pool(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsD
             if key not in context.selected_asset_keys:
                 continue
             pool = step.pool(key)
-            config = {**member.params, **settings.params.get(member.id, {})}
+            params = {**member.params, **settings.params.get(member.id, {})}
+            config = {**params, "encoder": encoder.identity()} if "encode" in needs else params
             draft = step.draft(key, config, pool)
             stored = step.up_to_date(key, draft)
             if stored:
                 yield from step.unchanged(key, stored)
                 continue
-            view = view or _pool(step, needs, lake, encoder)
-            table = pl.concat([view.row_ids.to_frame("row_id"), member.compute(view, **config)], how="horizontal")
+            view = view or pool_view(lake, encoder, pool, needs, copies=settings.all_rows)
+            table = pl.concat([view.row_ids.to_frame("row_id"), member.compute(view, **params)], how="horizontal")
             table = table.filter(~pl.col("row_id").str.starts_with(COPY))
             yield from step.publish(
                 key, _result(step, member, table, needs, {"pool": pool, "rows computed": table.height}), draft
             )
 
     return scored
-
-
-def _pool(step: Step, needs: Sequence[str], lake: LakeResource, encoder: Encoder) -> Pool:
-    rows = step.scan("filtered/pool").collect()
-    vectors = vectors_of(lake, encoder).read(rows["row_id"].to_list())
-    if "evidence/neighbours" not in needs:
-        return Pool(rows["row_id"], vectors)
-    pool = Pool(rows["row_id"], vectors, step.scan("evidence/neighbours").collect())
-    return _with_copies(pool, rows["copies"].to_numpy()) if step.settings.all_rows else pool
-
-
-def _with_copies(pool: Pool, copies: np.ndarray) -> Pool:
-    """When every row of a file is scored, a content that stands twice has its copy for nearest other row.
-
-    Copies stand at the end of the pool under names of their own, and first in the neighbours of what they are copies
-    of.
-    """
-    again = np.repeat(np.arange(len(copies)), np.minimum(copies - 1, NEIGHBOURS_KEPT))
-    names = pl.Series([f"{COPY}{n}" for n in range(len(again))], dtype=pl.String)
-    twins = pl.DataFrame({"row_id": pool.row_ids.gather(again), "copy": names}).group_by("row_id").agg("copy")
-    near = pool.neighbours
-    assert near is not None
-    found = near.join(twins, on="row_id", how="left", maintain_order="left").with_columns(pl.col("copy").fill_null([]))
-    same = pl.lit(1.0, pl.Float32).repeat_by(pl.col("copy").list.len())
-    near = found.with_columns(
-        ids=pl.concat_list("copy", "ids"), similarity=pl.concat_list(same, pl.col("similarity"))
-    ).drop("copy")
-    return Pool(pl.concat([pool.row_ids, names]), np.concatenate([pool.vectors, pool.vectors[again]]), near)
-
-
-COPY = "copy "
-"""How the name of a copy begins; no row id does."""
 
 
 # ---- what both show ------------------------------------------------------------------------------------------------
@@ -277,7 +274,7 @@ def _result(step: Step, member: Indicator, table: pl.DataFrame, needs: Sequence[
 def _reads(step: Step, needs: Sequence[str]) -> list[tuple[str, str]]:
     """The columns of evidence that an indicator may read: all but the keys."""
     pairs = []
-    for need in needs:
+    for need in tables_of(needs):
         place = step.partition or next(iter(step.lake.partitions(need.split("/"))), None)
         path = need.split("/")
         if step.lake.exists(path, place if step.is_partitioned(path) else None):

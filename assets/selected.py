@@ -18,6 +18,7 @@ from assets import automation, metadata
 from assets.embedded import vectors_of
 from assets.partitions import same_source, whole_pool
 from assets.step import Result, Step, check_specs
+from assets.views import clusters_of
 from methods import catalog
 from methods.selection import choose as science
 from methods.selection.recipe import Recipe, budget_rows
@@ -151,12 +152,6 @@ def _refuse_unsought_pairs(step: Step, recipe: Recipe) -> None:
             f"{sought:g}: "
             f"raise the former, or seek them from there with --param duplicates.threshold={recipe.duplicates:g}"
         )
-
-
-def clusters_of(ids: pl.Series, labels: pl.DataFrame) -> np.ndarray:
-    """The cluster of each row, -1 where it has none."""
-    found = ids.to_frame("row_id").join(labels, on="row_id", how="left", maintain_order="left")
-    return found["cluster"].fill_null(-1).to_numpy().astype(np.int64)
 
 
 def _subset(ledger: pl.DataFrame, data: science.Ingredients, labels: pl.DataFrame) -> pl.DataFrame:

@@ -183,18 +183,34 @@ def score(
     metavar="ID",
     help="What to compute; give several if you like.",
 )
+@click.option("--quality", metavar="ID", help="The indicator that stands for quality where a measure weighs by it.")
+@click.option(
+    "--bootstrap", default=0, metavar="N", help="Give each number a 95 % interval from N resamples; 200 is usual."
+)
 def measure(
-    sources: dict[str, Path], layout: str | None, params: dict[str, Any], home: str | None, measures: tuple[str, ...]
+    sources: dict[str, Path],
+    layout: str | None,
+    params: dict[str, Any],
+    home: str | None,
+    measures: tuple[str, ...],
+    quality: str | None,
+    bootstrap: int,
 ) -> None:
     """Measure the files' rows as one set; prints JSON."""
     from jobs import measuring
     from jobs.outputs import finite
 
     chosen = [_known(catalog.measure, name) for name in dict.fromkeys(measures)]
+    if bootstrap < 0 or bootstrap == 1:
+        raise UserError("--bootstrap takes 2 or more resamples, or 0 for none")
+    wish = measuring.Wish(params, _known(measuring.known_quality, quality), bootstrap)  # type: ignore[arg-type]
     lake, definitions, outcome = _work(
-        home, sources, layout, measuring.keys_for(chosen), {"params": params, "all_rows": True}
+        home, sources, layout, measuring.keys_for(chosen, wish), {"params": params, "all_rows": True}
     )
-    found = _friendly(lambda: measuring.measure(lake, definitions, outcome.sources, chosen, params))
+    from jobs import watching
+
+    with watching.watching(console):
+        found = _friendly(lambda: measuring.measure(lake, definitions, outcome.sources, chosen, wish))
     click.echo(json.dumps(finite(found), indent=2, ensure_ascii=False, allow_nan=False))
 
 

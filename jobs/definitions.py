@@ -55,6 +55,7 @@ def build_defs(
     across = (*clustered.ASSETS, *selected.build_assets(recipes), *evaluated.build_assets(recipes))
     assets = (*sources, *across)
     lane = [key for asset in assets if asset.partitions_def for key in asset.keys]
+    read = {dep for asset in across for deps in asset.asset_deps.values() for dep in deps}
     downstream = [key for asset in assets if not asset.partitions_def for key in asset.keys]
     assets = tuple(automation.with_gate(asset, downstream) for asset in assets)
     return dg.Definitions(
@@ -71,11 +72,13 @@ def build_defs(
                 "lane", dg.AssetSelection.assets(*lane), description="One source through all stages of its own."
             ),
             dg.define_asset_job(
-                "choose", dg.AssetSelection.assets(*downstream), description="Everything that looks across sources."
+                "choose",
+                dg.AssetSelection.assets(*(key for key in downstream if key.path[0] != "scored" or key in read)),
+                description="Everything that looks across sources and that a recipe or card reads.",
             ),
         ],
         sensors=[
-            landing.build_sensor(lane, interval),
+            landing.build_sensor(lane, interval, read),
             selection.build_sensor(recipes, downstream, max(60, 2 * interval)),
             dg.AutomationConditionSensorDefinition(
                 "refresh",

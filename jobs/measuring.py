@@ -1,77 +1,95 @@
 """Measuring the rows of some files as one set.
 
-Here belongs finding what a measure needs and handing it over; the measures are `methods.diversity.measures`.
+Here belongs finding what a measure needs, handing it over, and saying what the number was measured on. The measures
+are in `methods.catalog`, what they are handed is put together in `assets.views`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import polars as pl
 
-from assets.embedded import vectors_of
-from assets.selected import clusters_of
-from methods.kinds import Measure, Subset
+from assets.scored import key_of
+from assets.views import BEHIND, subset_view
+from methods import catalog
+from methods.diversity import intervals
+from methods.kinds import Indicator, Measure
+from methods.selection.aggregate import ecdf
 from resources.lake import Lake
 
-NEEDS = {
-    "vectors": ("embedded/minilm",),
-    "clusters": ("clustered/kmeans", "embedded/minilm"),
-    "words": ("evidence/text_counts",),
-    "row_ids": ("filtered/instructions", "filtered/dropped"),
-}
-"""The assets behind each field of a `Subset`."""
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for beside the measures themselves."""
+
+    params: Mapping[str, Mapping[str, Any]]
+    quality: Indicator | None = None
+    """The indicator that stands for quality where a measure weighs by it."""
+    draws: int = 0
+    """Resamples for an interval; 0 for none."""
+    seed: int = 0
 
 
-def keys_for(measures: Sequence[Measure]) -> list[dg.AssetKey]:
+def keys_for(measures: Sequence[Measure], wish: Wish) -> list[dg.AssetKey]:
     """The assets that these measures read."""
-    names = {"filtered/instructions", *(asset for m in measures for need in m.needs for asset in NEEDS[need])}
-    return [dg.AssetKey(name.split("/")) for name in sorted(names)]
+    names = {"filtered/instructions", *(asset for m in measures for need in m.needs for asset in BEHIND[need])}
+    keys = [dg.AssetKey(name.split("/")) for name in sorted(names)]
+    return keys + ([key_of(wish.quality.id)] if wish.quality else [])
 
 
 def measure(
-    lake: Lake,
-    definitions: dg.Definitions,
-    sources: Sequence[str],
-    measures: Sequence[Measure],
-    params: Mapping[str, Mapping[str, Any]],
+    lake: Lake, definitions: dg.Definitions, sources: Sequence[str], measures: Sequence[Measure], wish: Wish
 ) -> dict[str, Any]:
-    """One number a measure, and what it was measured on."""
+    """One number a measure, and under ``sluice`` what each was measured on."""
+    resources = definitions.resources or {}
+    encoder = resources["encoder"]
     needs = {need for m in measures for need in m.needs}
-    encoder = definitions.resources["encoder"] if definitions.resources else None
     rows = lake.scan_sources(["raw", "instructions"], sources).select("row_id").collect()["row_id"]
-    vectors = vectors_of(definitions.resources["lake"], encoder).read(rows.to_list()) if "vectors" in needs else None  # type: ignore[index,arg-type]
-    clusters = (
-        clusters_of(rows, lake.scan(["clustered", "kmeans"]).select("row_id", "cluster").collect())
-        if "clusters" in needs
-        else None
-    )
-    view = Subset(
-        rows,
-        None if vectors is None else vectors[np.isfinite(vectors).all(axis=1)],
-        clusters,
-        _words(lake, sources, rows) if "words" in needs else None,
-    )
+    quality = _quality(lake, sources, wish.quality) if "quality" in needs and wish.quality else None
+    view = subset_view(resources["lake"], encoder, rows, sources, needs, quality)
+    found: dict[str, Any] = {}
+    each: dict[str, Any] = {}
+    for m in measures:
+        params = {**m.params, **wish.params.get(m.id, {})}
+        able = "quality" not in m.needs or quality is not None
+        found[m.id] = m.compute(view, **params) if able else None
+        each[m.id] = {
+            "n": intervals.n_of(m, view, params) if able else 0,
+            "direction": m.direction,
+            "parameters": params,
+            "seed": params.get("seed"),
+            **({"encoder": encoder.identity()} if {"vectors", "encode"} & set(m.needs) else {}),
+            **({} if able else {"missing": "name an indicator of quality: --quality ID"}),
+            **(_interval(m, view, params, wish) if wish.draws and able else {}),
+        }
     about = {
         "sources": list(sources),
         "rows": len(rows),
-        "rows without embedding": None if vectors is None else int((~np.isfinite(vectors).all(axis=1)).sum()),
-        "encoder": encoder.identity() if encoder and "vectors" in needs else None,
-        "parameters": {m.id: {**m.params, **params.get(m.id, {})} for m in measures},
+        "quality": wish.quality.id if wish.quality else None,
+        "measures": each,
     }
-    return {**{m.id: m.compute(view, **{**m.params, **params.get(m.id, {})}) for m in measures}, "sluice": about}
+    return {**found, "sluice": about}
 
 
-def _words(lake: Lake, sources: Sequence[str], rows: pl.Series) -> pl.Series:
-    words = (
-        lake.scan_sources(["evidence", "text_counts"], sources)
-        .select("row_id", "response_words")
-        .unique("row_id", keep="first")
-    )
-    return (
-        rows.to_frame("row_id")
-        .lazy()
-        .join(words, on="row_id", how="left", maintain_order="left")
-        .collect()["response_words"]
-    )
+def _interval(m: Measure, view: Any, params: Mapping[str, Any], wish: Wish) -> dict[str, Any]:
+    between = intervals.interval(m, view, params, draws=wish.draws, seed=wish.seed)
+    ends = [between.low, between.high]
+    return {"interval": {"95%": ends, "method": between.method, "draws": wish.draws, "seed": wish.seed}}
+
+
+def _quality(lake: Lake, sources: Sequence[str], indicator: Indicator) -> pl.DataFrame:
+    """Each row's share of rows that are no better: never negative, whatever the indicator's unit and direction."""
+    if indicator.direction == "band":
+        raise ValueError(f"{indicator.id} has no better end, so it says nothing of quality; take another indicator")
+    key = ["scored", indicator.id]
+    table = lake.scan(key) if indicator.scope == "pool" else lake.scan_sources(key, sources)
+    values = table.select("row_id", "value").drop_nulls().unique("row_id", keep="first").collect()
+    turned = values["value"].to_numpy() * (1 if indicator.direction == "higher" else -1)
+    return values.select("row_id", quality=pl.Series(ecdf(turned), dtype=pl.Float64))
+
+
+def known_quality(name: str | None) -> Indicator | None:
+    """The indicator of this name, or None for no name."""
+    return catalog.indicator(name) if name else None

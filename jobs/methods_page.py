@@ -5,15 +5,19 @@ paragraphs (``Statuses:``, ``Parameters:``, ``Departures:``, ...) of the method'
 """
 
 import inspect
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from methods.catalog import METHODS, kind_of
 from methods.kinds import Method
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
+LENGTH = PAGE.with_name("length_correlation.json")
+"""What `benchmarks.length` measured."""
 
 _HEAD = """# Methods
 
@@ -22,7 +26,11 @@ Every method of the catalogue. This page is generated (`python -m jobs.methods_p
 An **indicator** is a number for a row, a **measure** a number for a set of rows, a **selector** a way to choose rows.
 An indicator that cannot be computed is null and its status says why; a measure that has no meaning is null.
 *Direction* says which end a selector wants: `higher`, `lower`, or `band` (neither end is good by itself).
-*Cost* is that of the evidence: `cpu`, `gpu` (a model's pass over the data) or `llm` (a judge's calls)."""
+*Cost* is that of the evidence: `cpu`, `gpu` (a model's pass over the data) or `llm` (a judge's calls).
+*With length* is Spearman's rank correlation of an indicator with the number of words in the response, on the rows of
+{data} where both have a value ({measured}; `python -m benchmarks.length --data alpaca.jsonl`). An indicator far from 0
+ranks rows much as their length does: a selection by it is a selection of long (or short) answers until the contrary is
+shown."""
 
 _AXES = ("quality", "diversity", "importance")
 _KINDS = ("indicator", "measure", "selector")
@@ -54,17 +62,29 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _table(methods: Sequence[Method]) -> str:
-    lines = ["| id | what | section | direction | needs | cost |", "|---|---|---|---|---|---|"]
+def _with_length(method: Method, measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """``+0.62`` and, where it is not thousands, of how many rows."""
+    found = measured.get(method.id, {})
+    if found.get("rho") is None:
+        return "-"
+    return f"{found['rho']:+.2f}" + ("" if found["n"] >= 1000 else f" (n={found['n']})")
+
+
+def _table(methods: Sequence[Method], measured: Mapping[str, Mapping[str, Any]]) -> str:
+    names = ["id", "what", "section", "direction", "needs", "cost"]
+    indicators = kind_of(methods[0]) == "indicator"
+    names += ["with length"] if indicators else []
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for method in methods:
-        cells = (
+        cells = [
             f"[`{method.id}`](#{method.id})",
             method.title,
             method.section,
             getattr(method, "direction", "-"),
             _code(method.needs),
             method.cost,
-        )
+        ]
+        cells += [_with_length(method, measured)] if indicators else []
         lines.append(f"| {' | '.join(map(_cell, cells))} |")
     return "\n".join(lines)
 
@@ -90,11 +110,12 @@ def render(methods: Sequence[Method] = METHODS) -> str:
     def place(method: Method) -> tuple[int, int]:
         return _AXES.index(method.axis), _KINDS.index(kind_of(method))
 
-    parts = [_HEAD]
+    said = json.loads(LENGTH.read_text(encoding="utf-8"))
+    parts = [_HEAD.replace("{data}", said["data"]).replace("{measured}", said["measured"])]
     for (axis, kind), group in groupby(sorted(methods, key=place), key=place):
         members = list(group)
         parts.append(f"## {_AXES[axis].capitalize()}: {_KINDS[kind]}s")
-        parts.append(_table(members))
+        parts.append(_table(members, said["indicators"]))
         parts.extend(map(_block, members))
     return "\n\n".join(parts) + "\n"
 

@@ -14,23 +14,52 @@ from methods.diversity import coreset as diversity_coreset
 from methods.diversity import geometry as diversity_geometry
 from methods.diversity import handcrafted as diversity_handcrafted
 from methods.diversity import measures as diversity_measures
+from methods.diversity import overlap as diversity_overlap
+from methods.diversity import vendi as diversity_vendi
+from methods.diversity import word_measures as diversity_words
+from methods.importance import familiarity as importance_familiarity
 from methods.importance import handcrafted as importance_handcrafted
 from methods.kinds import Indicator, Measure, Method, Selector
+from methods.quality import corpus as quality_corpus
+from methods.quality import dqi_measures as quality_dqi
+from methods.quality import dqi_rows as quality_dqi_rows
+from methods.quality import flags as quality_flags
 from methods.quality import handcrafted as quality_handcrafted
 from methods.quality import model as quality_model
+from methods.quality import readability as quality_readability
+from methods.quality import repetition as quality_repetition
+from methods.quality import spelling as quality_spelling
 from methods.selection import basic as selection_basic
+from methods.selection import quotas as selection_quotas
 
 INDICATORS: tuple[Indicator, ...] = (
     *quality_handcrafted.INDICATORS,
+    *quality_repetition.INDICATORS,
+    *quality_spelling.INDICATORS,
+    *quality_readability.INDICATORS,
+    *quality_corpus.INDICATORS,
+    *quality_flags.INDICATORS,
+    *quality_dqi_rows.INDICATORS,
     *quality_model.INDICATORS,
     *diversity_handcrafted.INDICATORS,
     *diversity_geometry.INDICATORS,
+    *diversity_overlap.INDICATORS,
     *importance_handcrafted.INDICATORS,
+    *importance_familiarity.INDICATORS,
 )
 
-MEASURES: tuple[Measure, ...] = diversity_measures.MEASURES
+MEASURES: tuple[Measure, ...] = (
+    *quality_dqi.MEASURES,
+    *diversity_vendi.MEASURES,
+    *diversity_measures.MEASURES,
+    *diversity_words.MEASURES,
+)
 
-SELECTORS: tuple[Selector, ...] = (*selection_basic.SELECTORS, *diversity_coreset.SELECTORS)
+SELECTORS: tuple[Selector, ...] = (
+    *selection_basic.SELECTORS,
+    *selection_quotas.SELECTORS,
+    *diversity_coreset.SELECTORS,
+)
 
 METHODS: tuple[Method, ...] = (*INDICATORS, *MEASURES, *SELECTORS)
 

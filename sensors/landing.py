@@ -29,6 +29,8 @@ from resources.tables import LakeResource
 EXTENSIONS = tuple(KINDS)
 LAST_USED = (["evidence", "token_statistics"],)
 """Expensive passes that join a lane only once a person has asked for them somewhere: what you use is kept fresh."""
+FEATURES = dg.AssetKey(["evidence", "readability_features"])
+"""Read by indicators alone: it joins a lane with the first of them."""
 
 
 @dataclass(frozen=True)
@@ -184,10 +186,18 @@ def register(store: Lake, file: Landed) -> str | None:
     return f"source {file.name!r} was read from {before.path}; from now on it is read from {file.path}"
 
 
-def build_sensor(lane: Iterable[dg.AssetKey], interval: int = 30) -> dg.SensorDefinition:
-    """The sensor; ``lane`` are the partitioned assets that a source passes through."""
+def build_sensor(
+    lane: Iterable[dg.AssetKey], interval: int = 30, read: Iterable[dg.AssetKey] | None = None
+) -> dg.SensorDefinition:
+    """The sensor; ``lane`` are the partitioned assets that a source passes through.
+
+    ``read`` are those that recipes and cards read (all, if it is not said). Of the others a lane makes only those that
+    a person has once asked for: nobody waits for forty scores that nobody looks at.
+    """
     lane = sorted(lane)
     expensive = {dg.AssetKey(list(key)) for key in LAST_USED}
+    optional = set() if read is None else {key for key in lane if key.path[0] == "scored"} - set(read)
+    optional |= {FEATURES} & set(lane) if read is not None else set()
 
     @dg.sensor(
         name="landing",
@@ -206,7 +216,8 @@ def build_sensor(lane: Iterable[dg.AssetKey], interval: int = 30) -> dg.SensorDe
             if said:
                 context.log.warning(said)
         in_use = {key for key in expensive if context.instance.get_latest_materialization_event(key)}
-        wanted = wanted_keys(lane, expensive, in_use)
+        in_use |= {key for key in optional if store.partitions(key.path)}
+        wanted = wanted_keys(lane, expensive | optional, in_use)
         known = set(context.instance.get_dynamic_partitions(SOURCES.name or ""))
         new = [file.name for file in files if file.name not in known]
         return dg.SensorResult(

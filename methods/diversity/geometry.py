@@ -15,7 +15,7 @@ from methods.numerics.similarity import blocks
 ROWS_AT_A_TIME = 8192
 
 
-def _has_vector(vectors: np.ndarray) -> np.ndarray:
+def has_vector(vectors: np.ndarray) -> np.ndarray:
     """Which rows are finite throughout, looked at in blocks."""
     finite = np.zeros(len(vectors), dtype=bool)
     for part in blocks(len(vectors), ROWS_AT_A_TIME):
@@ -58,6 +58,32 @@ def pair_distances(vectors: np.ndarray, left: np.ndarray, right: np.ndarray, met
     return found
 
 
+def _vectors(pool: Pool, method: str) -> np.ndarray:
+    if pool.vectors is None:
+        raise ValueError(f"{method} reads the vectors of the pool, and this pool has none")
+    return pool.vectors
+
+
+def _distance(pool: Pool, method: str, j: int, stat: str, metric: str) -> pl.DataFrame:
+    """The distance of every row from its ``j``-th neighbour, or the mean of its first ``j``."""
+    vectors = _vectors(pool, method)
+    if pool.neighbours is None:
+        raise ValueError(f"{method} reads the neighbour lists of the pool, and this pool has none")
+    if stat not in ("jth", "mean"):
+        raise ValueError(f"stat must be 'jth' or 'mean', not {stat!r}")
+    if j < 1:
+        raise ValueError(f"j must be at least 1, got {j}")
+    n = len(pool.row_ids)
+    row, other, rank = _neighbour_pairs(pool, pool.neighbours, j)
+    enough = np.bincount(row, minlength=n) == j
+    if stat == "jth":
+        row, other = row[rank == j - 1], other[rank == j - 1]
+    total = np.bincount(row, weights=pair_distances(vectors, row, other, metric), minlength=n)
+    value = total / (1 if stat == "jth" else j)
+    status = np.where(has_vector(vectors), np.where(enough, OK, "too_few_neighbours"), "no_embedding")
+    return statused(value, status.astype(object))
+
+
 def knn_1(pool: Pool, j: int = 1, stat: str = "jth", metric: str = "euclidean") -> pl.DataFrame:
     """Distance of a row from its nearest other row in the pool, in the space of the embedding.
 
@@ -76,21 +102,29 @@ def knn_1(pool: Pool, j: int = 1, stat: str = "jth", metric: str = "euclidean") 
     Departures: who the neighbours are comes from `evidence/neighbours`; the distance is computed anew in double
     precision, because the root of 2 - 2 cos would blur distances below .001.
     """
-    if pool.neighbours is None:
-        raise ValueError("knn_1 reads the neighbour lists of the pool, and this pool has none")
-    if stat not in ("jth", "mean"):
-        raise ValueError(f"stat must be 'jth' or 'mean', not {stat!r}")
-    if j < 1:
-        raise ValueError(f"j must be at least 1, got {j}")
-    n = len(pool.row_ids)
-    row, other, rank = _neighbour_pairs(pool, pool.neighbours, j)
-    enough = np.bincount(row, minlength=n) == j
-    if stat == "jth":
-        row, other = row[rank == j - 1], other[rank == j - 1]
-    total = np.bincount(row, weights=pair_distances(pool.vectors, row, other, metric), minlength=n)
-    value = total / (1 if stat == "jth" else j)
-    status = np.where(_has_vector(pool.vectors), np.where(enough, OK, "too_few_neighbours"), "no_embedding")
-    return statused(value, status.astype(object))
+    return _distance(pool, "knn_1", j, stat, metric)
+
+
+def knn_i(pool: Pool, j: int = 6, stat: str = "jth", metric: str = "euclidean") -> pl.DataFrame:
+    """Distance of a row from its sixth nearest other row in the pool: how empty its surroundings are.
+
+    Equation: d(g(x), g(N_j(x))), N_j the j-th nearest other row (Eq. 26). Points 0, 1, 3, 7 give (3, 2, 3, 6) for
+    j = 2.
+
+    Direction: higher is more unlike the rest. A few copies of a row do not bring it to 0, as they do with `knn_1`; at
+    least `j` copies do.
+
+    Parameters: `j` is 6 in InstructionMining, 1 in the survey; the neighbour lists hold 10 and bound it. `stat` is
+    `jth` (the distance of the j-th) or `mean` (of the first j, as some scorers take it). `metric` is `euclidean` (0 to
+    2 for unit vectors) or `cosine` (1 - cosine).
+
+    Statuses: `no_embedding`; `too_few_neighbours` where fewer than `j` are known (raise the k of the neighbour lists).
+
+    Source: Cao et al. 2023, InstructionMining (arXiv 2307.06290); Dong et al. 2011 (the graph).
+
+    Departures: as `knn_1`, which it is with another `j`.
+    """
+    return _distance(pool, "knn_i", j, stat, metric)
 
 
 def _principal_axes(vectors: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -130,22 +164,23 @@ def pca_row_variance(pool: Pool, k: int | None = None, stat: str = "variance", e
     """
     if stat not in ("variance", "energy"):
         raise ValueError(f"stat must be 'variance' or 'energy', not {stat!r}")
-    n, width = pool.vectors.shape
+    vectors = _vectors(pool, "pca_row_variance")
+    n, width = vectors.shape
     if k is not None and not 1 <= k <= width:
         raise ValueError(f"k must lie between 1 and the {width} dimensions, got {k}")
-    finite = _has_vector(pool.vectors)
+    finite = has_vector(vectors)
     rows = np.flatnonzero(finite)
     value = np.full(n, np.nan)
     if len(rows) < 2:
         return statused(value, np.where(finite, "too_few_rows", "no_embedding").astype(object))
-    mean, spread, axes = _principal_axes(pool.vectors, rows)
+    mean, spread, axes = _principal_axes(vectors, rows)
     if spread[0] <= np.finfo(np.float32).eps ** 2:
         return statused(value, np.where(finite, "no_variance", "no_embedding").astype(object))
     if k is None:
         share = np.cumsum(spread) / spread.sum()
         k = min(int(np.searchsorted(share, explained - 1e-9)) + 1, width)
     for part in blocks(len(rows), ROWS_AT_A_TIME):
-        projected = (pool.vectors[rows[part]] - mean) @ axes[:, :k]
+        projected = (vectors[rows[part]] - mean) @ axes[:, :k]
         energy = stat == "energy" or k == 1
         value[rows[part]] = (projected**2).sum(axis=1) if energy else projected.var(axis=1, ddof=1)
     return statused(value, np.where(finite, OK, "no_embedding").astype(object))
@@ -166,6 +201,22 @@ INDICATORS = (
         direction="higher",
         scope="pool",
         compute=knn_1,
+    ),
+    Indicator(
+        id="knn_i",
+        title="Distance to the sixth neighbour",
+        axis="diversity",
+        family="handcrafted",
+        section="4.1",
+        equation=r"d(g(x_i), g(N_j(x_i)))",
+        paper="Cao et al. 2023, InstructionMining, arXiv 2307.06290; Dong et al. 2011, NN-Descent",
+        meaning="How far one must go to meet six like rows. Low: the row stands in a crowd; high: few are like it, "
+        "even if it has a copy or two.",
+        needs=("embedded/minilm", "evidence/neighbours"),
+        params={"j": 6, "stat": "jth", "metric": "euclidean"},
+        direction="higher",
+        scope="pool",
+        compute=knn_i,
     ),
     Indicator(
         id="pca_row_variance",

@@ -1,285 +1,67 @@
-"""Measures of a set (survey 4.1, 4.2): one number for how varied a whole selection is.
+"""Measures of a set (survey 4.1): one number for how varied a whole selection is.
 
-Here belong functions of a `Subset`. None of them is comparable between encoders, and few between sets of different
-size: report N and the encoder beside the number. A number that has no meaning (an empty set, a single row) is None,
-never 0. Indicators of single rows are in `methods.diversity.handcrafted`.
+Here belong the measures that read vectors, clusters or tags, and what all measures share: reading a field of a
+`Subset` without the rows that lack it, and drawing rows. Measures of words are in `methods.diversity.word_measures`,
+the Vendi scores in `methods.diversity.vendi`, how sure a number is in `methods.diversity.intervals`, and indicators of
+single rows in `methods.diversity.handcrafted`.
+
+None of these numbers is comparable between encoders, and few between sets of different size: report N and the encoder
+beside the number. A number that has no meaning (an empty set, a single row) is None, never 0.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from hashlib import blake2b
 
 import numpy as np
 import polars as pl
 
-from methods.diversity.geometry import ROWS_AT_A_TIME, pair_distances
-from methods.kinds import Measure, Subset
+from methods.diversity.geometry import ROWS_AT_A_TIME, has_vector, pair_distances
+from methods.kinds import Direction, Measure, Subset
 from methods.numerics.neighbours import top_k
 from methods.numerics.similarity import blocks
 
-_NOISE = 1e-10
-"""Eigenvalues at or below this are rounding; they would inflate the Vendi score of orders under 1."""
+
+# --- what all measures share -----------------------------------------------------------------------------------------
+def missing(field: str) -> ValueError:
+    """What a measure says when it was not handed a field that it reads."""
+    return ValueError(f"this measure reads {field}, and this subset has none")
 
 
-def _vectors(subset: Subset) -> np.ndarray:
+def embedded(subset: Subset) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors, and the indices of the rows that have one. Take the rows block by block."""
     if subset.vectors is None:
-        raise ValueError("this measure reads vectors, and this subset has none")
-    return subset.vectors
+        raise missing("vectors")
+    return subset.vectors, np.flatnonzero(has_vector(subset.vectors))
 
 
-def _cluster_counts(subset: Subset) -> np.ndarray:
+def clustered(subset: Subset) -> tuple[np.ndarray, np.ndarray]:
+    """The cluster labels, and the indices of the rows that have one."""
     if subset.clusters is None:
-        raise ValueError("this measure reads clusters, and this subset has none")
-    return np.unique(subset.clusters, return_counts=True)[1].astype(np.float64)
+        raise missing("clusters")
+    return subset.clusters, np.flatnonzero(subset.clusters >= 0)
 
 
-def _words(subset: Subset) -> pl.Series:
-    if subset.words is None:
-        raise ValueError("this measure reads words, and this subset has none")
-    return subset.words.drop_nulls()
+def drawn(subset: Subset, rows: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """At most ``size`` of these rows, ascending: those whose row id has the least keyed hash.
 
-
-# --- geometry --------------------------------------------------------------------------------------------------------
-def _order(value: float | str) -> float:
-    order = float(value)
-    if not order >= 0:
-        raise ValueError(f"order must be 0 or more, or 'inf', got {value!r}")
-    return order
-
-
-def vendi(subset: Subset, order: float | str = 1.0) -> float | None:
-    """Vendi score with the cosine kernel: how many wholly different rows the set is worth, from 1 to N.
-
-    Equation: lambda = eigenvalues of K/N, K_ij = x_i . x_j; exp(ln(sum lambda^q)/(1-q)), for q = 1 the exponential of
-    their entropy, for q = inf 1/max lambda (Eq. 35). K = [[1, .5], [.5, 1]] gives 1.866025 (q = .5), 1.754765, 1.6
-    (q = 2), 1.333333 (inf).
-
-    Shapes: vectors (N, d); the d x d matrix X'X/N has the same nonzero eigenvalues and is summed in blocks, so that no
-    N x N matrix is made.
-
-    Parameters: `order` is q; under 1 rare directions weigh more, over 1 less; `"inf"` is allowed.
-
-    Undefined: for an empty set.
-
-    Source: Friedman and Dieng 2023 (arXiv 2210.02410); orders Pasarkar and Dieng 2023 (arXiv 2310.12952).
-
-    Departures: the survey prints exp with log2, which is wrong for every q but 1. Eigenvalues up to 1e-10 are noise.
+    A row's luck hangs on its id and the seed and not on its place, so that a measure of a sample does not change with
+    the order of the rows.
     """
-    vectors, q = _vectors(subset), _order(order)
-    if not len(vectors):
-        return None
-    gram = np.zeros((vectors.shape[1],) * 2)
-    for part in blocks(len(vectors), ROWS_AT_A_TIME):
-        block = vectors[part].astype(np.float64)
-        gram += block.T @ block
-    values = np.linalg.eigvalsh(gram / len(vectors))
-    values = values[values > _NOISE]
-    if not len(values):
-        return None
-    if math.isinf(q):
-        return float(1.0 / values.max())
-    if q == 1.0:
-        return float(np.exp(-(values * np.log(values)).sum()))
-    return float(np.exp(np.log((values**q).sum()) / (1.0 - q)))
+    if size < 1:
+        raise ValueError(f"a sample needs at least one row, got {size}")
+    if len(rows) <= size:
+        return rows
+    key = seed.to_bytes(8, "little", signed=True)
+    ids = subset.row_ids.gather(rows).cast(pl.String).to_list()
+    luck = [blake2b(id.encode(), digest_size=8, key=key).digest() for id in ids]
+    best = sorted(range(len(rows)), key=luck.__getitem__)[:size]
+    return np.sort(rows[best])
 
 
-def d_knn(subset: Subset, metric: str = "euclidean") -> float | None:
-    """Mean distance of a row from its nearest other row in the set.
-
-    Equation: (1/N) sum_i min_{j != i} d(x_i, x_j) (Eq. 28). Points 0, 1, 3, 7 give 2.
-
-    Parameters: `metric` is `euclidean` or `cosine` (1 - cosine).
-
-    Undefined: under two rows.
-
-    Source: survey 4.1. It shrinks as N grows: compare sets of equal size. Neighbours whose cosines agree to 1e-6 are
-    tied (lowest index).
-    """
-    vectors = _vectors(subset)
-    if len(vectors) < 2:
-        return None
-    nearest = top_k(vectors, 1)[0][:, 0]
-    return float(pair_distances(vectors, np.arange(len(vectors)), nearest, metric).mean())
-
-
-def d_radius(subset: Subset, ddof: int = 0, floor: float = 1e-8) -> float | None:
-    """Geometric mean, over the dimensions, of the standard deviation of the vectors.
-
-    Equation: exp((1/H) sum_j ln sigma_j) (Eq. 30). Columns (0, 2, 4), (0, 1, 2) give 1.154701 (ddof 1: 1.414214).
-
-    Parameters: `ddof` 0 or 1. `floor` is the least sigma, so that one constant dimension does not make the whole 0.
-
-    Undefined: for N <= ddof. It is 0 where all rows are the same.
-
-    Source: Lai et al. 2020 (arXiv 2003.08529).
-    """
-    vectors = _vectors(subset)
-    if len(vectors) <= ddof:
-        return None
-    mean, squares = np.zeros(vectors.shape[1]), np.zeros(vectors.shape[1])
-    for part in blocks(len(vectors), ROWS_AT_A_TIME):
-        mean += vectors[part].sum(axis=0, dtype=np.float64)
-    mean /= len(vectors)
-    for part in blocks(len(vectors), ROWS_AT_A_TIME):
-        squares += ((vectors[part] - mean) ** 2).sum(axis=0)
-    sigma = np.sqrt(squares / (len(vectors) - ddof))
-    return float(np.exp(np.log(np.maximum(sigma, floor)).mean())) if (sigma > floor).any() else 0.0
-
-
-def d_inertia(subset: Subset, per_row: bool = False) -> float | None:
-    """Sum of squared distances of the rows from the centre of their cluster.
-
-    Equation: sum_k sum_{i in C_k} ||x_i - mean(C_k)||^2 (Eq. 29). (0,0), (0,2) and (5,0), (7,0) give 4.
-
-    Parameters: `per_row` divides by N.
-
-    Undefined: for an empty set.
-
-    Source: Du and Black 2019. The clusters are those that the subset names (their number must match when two sets are
-    compared); the centres are the means of the subset's own rows.
-    """
-    vectors, clusters = _vectors(subset), subset.clusters
-    if clusters is None:
-        raise ValueError("this measure reads clusters, and this subset has none")
-    if not len(vectors):
-        return None
-    total = 0.0
-    for cluster in np.unique(clusters):
-        members = np.flatnonzero(clusters == cluster)
-        parts = [members[part] for part in blocks(len(members), ROWS_AT_A_TIME)]
-        centre = sum(vectors[part].sum(axis=0, dtype=np.float64) for part in parts) / len(members)
-        total += float(sum(((vectors[part] - centre) ** 2).sum() for part in parts))
-    return total / len(vectors) if per_row else total
-
-
-# --- categories ------------------------------------------------------------------------------------------------------
-def d_renyi(subset: Subset, alpha: float | str = 2.0) -> float | None:
-    """Renyi entropy of the rows over clusters, in bits.
-
-    Equation: log2(sum_c p_c^alpha)/(1 - alpha); alpha 1 is Shannon's, inf is -log2 max p (Eq. 33). Counts 2, 1, 1 give
-    1.415037 (alpha 2), 1.543107 (.5).
-
-    Parameters: `alpha` small: rare clusters weigh more.
-
-    Undefined: for an empty set.
-
-    Source: survey 4.1.
-    """
-    counts, a = _cluster_counts(subset), _order(alpha)
-    if not len(counts):
-        return None
-    shares = counts / counts.sum()
-    if math.isinf(a):
-        return float(-np.log2(shares.max()))
-    bits = -(shares * np.log2(shares)).sum() if a == 1.0 else np.log2((shares**a).sum()) / (1.0 - a)
-    return max(float(bits), 0.0)
-
-
-def d_entropy(subset: Subset) -> float | None:
-    """Shannon entropy of the rows over clusters, in bits: 0 when all are in one, log2 K when evenly spread over K.
-
-    Equation: -sum_c p_c log2 p_c (Eq. 32). Counts 2, 1, 1 give 1.5.
-
-    Undefined: for an empty set.
-
-    Source: survey 4.1.
-    """
-    return d_renyi(subset, 1.0)
-
-
-def d_simpson(subset: Subset, variant: str = "survey") -> float | None:
-    """Simpson's index of the rows over clusters: the chance that two rows are of one cluster.
-
-    Equation: sum_c n_c(n_c+1)/(N(N+1)) (`survey`, Eq. 34, a row may be paired with itself); sum_c n_c(n_c-1)/(N(N-1))
-    (`unbiased`); sum_c p_c^2 (`plain`). Counts 2, 1, 1 give .5, .166667, .375.
-
-    Parameters: `variant` as above.
-
-    Direction: lower is more diverse: it measures concentration, although the survey calls it diversity.
-
-    Undefined: for an empty set, and for one row with `unbiased`.
-
-    Source: Zhou et al. 2020; Simpson 1949.
-    """
-    counts = _cluster_counts(subset)
-    n = counts.sum()
-    shift = {"survey": 1.0, "unbiased": -1.0, "plain": 0.0}
-    if variant not in shift:
-        raise ValueError(f"variant must be 'survey', 'unbiased' or 'plain', not {variant!r}")
-    pairs = n * (n + shift[variant])
-    return float((counts * (counts + shift[variant])).sum() / pairs) if pairs > 0 else None
-
-
-# --- words -----------------------------------------------------------------------------------------------------------
-def _all_words(subset: Subset) -> pl.Series:
-    return _words(subset).explode(empty_as_null=False, keep_nulls=False)
-
-
-def vocab_richness(subset: Subset) -> float | None:
-    """Number of distinct words in the responses of the set.
-
-    Equation: V. It grows with the number of words: compare sets of like size.
-
-    Source: a correlate of the diversity coefficient in Lee et al. 2023 (arXiv 2306.13840).
-
-    Undefined: without a word.
-    """
-    words = _all_words(subset)
-    return float(words.n_unique()) if len(words) else None
-
-
-def corpus_ttr(subset: Subset) -> float | None:
-    """Distinct words over all words of the responses.
-
-    Equation: V / n over the whole set. Falls with the number of words.
-
-    Source: survey 4.1 (Eq. 20 on the set).
-
-    Undefined: without a word.
-    """
-    words = _all_words(subset)
-    return words.n_unique() / len(words) if len(words) else None
-
-
-def corpus_distinct(subset: Subset, n: int = 2) -> float | None:
-    """Distinct n-grams over all n-grams of the responses; no n-gram reaches across two rows.
-
-    Equation: #distinct n-grams / #n-grams.
-
-    Parameters: `n` is the length of the n-gram.
-
-    Source: Li et al. 2015 (arXiv 1510.03055), on the set.
-
-    Undefined: where no response has `n` words.
-    """
-    words = _words(subset)
-    lengths = words.list.len().to_numpy().astype(np.int64)
-    flat = words.explode(empty_as_null=False, keep_nulls=False).to_numpy()
-    row = np.repeat(np.arange(len(words)), lengths)
-    total = max(len(flat) - n + 1, 0)
-    starts = np.flatnonzero(row[:total] == row[len(row) - total :])
-    if not len(starts):
-        return None
-    return pl.DataFrame({f"w{i}": flat[starts + i] for i in range(n)}).n_unique() / len(starts)
-
-
-def mean_response_length(subset: Subset) -> float | None:
-    """Mean number of words of a response, empty ones counted as 0.
-
-    Equation: n / N.
-
-    Direction: band; neither end is good by itself. It says whether a selection is but the long answers.
-
-    Undefined: for an empty set.
-
-    Source: survey 4.2.
-    """
-    words = _words(subset)
-    return float(words.list.len().mean()) if len(words) else None  # type: ignore[arg-type]
-
-
-def _measure(
+def set_measure(
     id: str,
     title: str,
     section: str,
@@ -288,9 +70,10 @@ def _measure(
     meaning: str,
     needs: tuple[str, ...],
     compute: Callable[..., float | None],
-    direction: str = "higher",
+    direction: Direction = "higher",
     **params: object,
 ) -> Measure:
+    """A record of the catalogue with what all measures of this room have in common."""
     return Measure(
         id=id,
         title=title,
@@ -302,24 +85,226 @@ def _measure(
         meaning=meaning,
         needs=needs,
         params=params,
-        direction=direction,  # type: ignore[arg-type]
+        direction=direction,
         compute=compute,
     )
 
 
+# --- geometry --------------------------------------------------------------------------------------------------------
+def d_knn(subset: Subset, metric: str = "euclidean") -> float | None:
+    """Mean distance of a row from its nearest other row in the set.
+
+    Equation: (1/N) sum_i min_{j != i} d(x_i, x_j) (Eq. 28). Points 0, 1, 3, 7 give 2.
+
+    Parameters: `metric` is `euclidean` or `cosine` (1 - cosine).
+
+    Undefined: under two rows with an embedding; rows without one are left out.
+
+    Source: survey 4.1. It shrinks as N grows: compare sets of equal size. Neighbours whose cosines agree to 1e-6 are
+    tied (lowest index).
+    """
+    vectors, rows = embedded(subset)
+    if len(rows) < 2:
+        return None
+    nearest = top_k(vectors, 1)[0][rows, 0]
+    return float(pair_distances(vectors, rows, nearest, metric).mean())
+
+
+def d_radius(subset: Subset, ddof: int = 0, floor: float = 1e-8) -> float | None:
+    """Geometric mean, over the dimensions, of the standard deviation of the vectors.
+
+    Equation: exp((1/H) sum_j ln sigma_j) (Eq. 30). Columns (0, 2, 4), (0, 1, 2) give 1.154701 (ddof 1: 1.414214).
+
+    Parameters: `ddof` 0 or 1. `floor` is the least sigma, so that one constant dimension does not make the whole 0.
+
+    Undefined: for N <= ddof, counting rows with an embedding; the others are left out. It is 0 where all rows are the
+    same.
+
+    Source: Lai et al. 2020 (arXiv 2003.08529).
+    """
+    vectors, rows = embedded(subset)
+    if len(rows) <= ddof:
+        return None
+    mean, squares = np.zeros(vectors.shape[1]), np.zeros(vectors.shape[1])
+    for part in blocks(len(rows), ROWS_AT_A_TIME):
+        mean += vectors[rows[part]].sum(axis=0, dtype=np.float64)
+    mean /= len(rows)
+    for part in blocks(len(rows), ROWS_AT_A_TIME):
+        squares += ((vectors[rows[part]] - mean) ** 2).sum(axis=0)
+    sigma = np.sqrt(squares / (len(rows) - ddof))
+    return float(np.exp(np.log(np.maximum(sigma, floor)).mean())) if (sigma > floor).any() else 0.0
+
+
+def d_inertia(subset: Subset, per_row: bool = False) -> float | None:
+    """Sum of squared distances of the rows from the centre of their cluster.
+
+    Equation: sum_k sum_{i in C_k} ||x_i - mean(C_k)||^2 (Eq. 29). (0,0), (0,2) and (5,0), (7,0) give 4.
+
+    Parameters: `per_row` divides by N.
+
+    Undefined: without a row that has both an embedding and a cluster; the others are left out.
+
+    Source: Du and Black 2019. The clusters are those that the subset names (their number must match when two sets are
+    compared); the centres are the means of the subset's own rows.
+    """
+    vectors, rows = embedded(subset)
+    clusters, labelled = clustered(subset)
+    rows = np.intersect1d(rows, labelled, assume_unique=True)
+    if not len(rows):
+        return None
+    rows = rows[np.argsort(clusters[rows], kind="stable")]
+    total = 0.0
+    for members in np.split(rows, np.flatnonzero(np.diff(clusters[rows])) + 1):
+        parts = [members[part] for part in blocks(len(members), ROWS_AT_A_TIME)]
+        centre = sum(vectors[part].sum(axis=0, dtype=np.float64) for part in parts) / len(members)
+        total += float(sum(((vectors[part] - centre) ** 2).sum() for part in parts))
+    return total / len(rows) if per_row else total
+
+
+# --- categories ------------------------------------------------------------------------------------------------------
+def entropy_order(name: str, value: float | str) -> float:
+    """The order of an entropy as a number: 0 or more, or infinity."""
+    order = float(value)
+    if not order >= 0:
+        raise ValueError(f"{name} must be 0 or more, or 'inf', got {value!r}")
+    return order
+
+
+def _cluster_counts(subset: Subset) -> np.ndarray:
+    clusters, rows = clustered(subset)
+    return np.unique(clusters[rows], return_counts=True)[1].astype(np.float64)
+
+
+def _bits(counts: np.ndarray, alpha: float) -> float | None:
+    """Renyi entropy of these counts, in bits; None without counts."""
+    if not len(counts):
+        return None
+    # The sum over sorted shares does not hang on the names of the categories.
+    shares = np.sort(counts) / counts.sum()
+    if math.isinf(alpha):
+        return max(float(-np.log2(shares[-1])), 0.0)
+    bits = -(shares * np.log2(shares)).sum() if alpha == 1.0 else np.log2((shares**alpha).sum()) / (1.0 - alpha)
+    return max(float(bits), 0.0)
+
+
+def d_renyi(subset: Subset, alpha: float | str = 2.0) -> float | None:
+    """Renyi entropy of the rows over clusters, in bits.
+
+    Equation: log2(sum_c p_c^alpha)/(1 - alpha); alpha 1 is Shannon's, inf is -log2 max p (Eq. 33). Counts 2, 1, 1 give
+    1.415037 (alpha 2), 1.543107 (.5).
+
+    Parameters: `alpha` small: rare clusters weigh more.
+
+    Undefined: without a row that has a cluster; rows of no cluster are left out.
+
+    Source: survey 4.1.
+    """
+    return _bits(_cluster_counts(subset), entropy_order("alpha", alpha))
+
+
+def d_entropy(subset: Subset) -> float | None:
+    """Shannon entropy of the rows over clusters, in bits: 0 when all are in one, log2 K when evenly spread over K.
+
+    Equation: -sum_c p_c log2 p_c (Eq. 32). Counts 2, 1, 1 give 1.5.
+
+    Undefined: without a row that has a cluster; rows of no cluster are left out.
+
+    Source: survey 4.1.
+
+    Departures: the survey sums over x in S without saying of what p is a distribution; probabilities that a language
+    model gives to whole texts are none over S. Here the categories are clusters.
+    """
+    return _bits(_cluster_counts(subset), 1.0)
+
+
+def d_simpson(subset: Subset, variant: str = "survey") -> float | None:
+    """Simpson's index of the rows over clusters: the chance that two rows are of one cluster.
+
+    Equation: sum_c n_c(n_c+1)/(N(N+1)) (`survey`, Eq. 34, a row may be paired with itself); sum_c n_c(n_c-1)/(N(N-1))
+    (`unbiased`); sum_c p_c^2 (`plain`). Counts 2, 1, 1 give .5, .166667, .375. Two complements: 1 - `survey` (`gini`,
+    .5 here) and 1/sum_c p_c^2 (`inverse`, 2.666667 here: the number of equal clusters that would be as diverse).
+
+    Parameters: `variant` as above.
+
+    Direction: lower is more diverse: it measures concentration, although the survey calls it diversity. The variants
+    `gini` and `inverse` run the other way: higher is more diverse.
+
+    Undefined: without a row that has a cluster, and for one such row with `unbiased`; rows of no cluster are left out.
+
+    Source: Zhou et al. 2020; Simpson 1949.
+
+    Departures: the index of Gini and Simpson is usually 1 - `plain`; `gini` here is the complement of the survey's
+    equation, with its pairs of a row and itself.
+    """
+    if variant not in ("survey", "unbiased", "plain", "gini", "inverse"):
+        raise ValueError(f"variant must be 'survey', 'unbiased', 'plain', 'gini' or 'inverse', not {variant!r}")
+    counts = _cluster_counts(subset)
+    n = counts.sum()
+    shift = {"survey": 1.0, "gini": 1.0, "unbiased": -1.0}.get(variant, 0.0)
+    pairs = n * (n + shift)
+    if pairs <= 0:
+        return None
+    index = float((counts * (counts + shift)).sum() / pairs)
+    return {"gini": 1.0 - index, "inverse": 1.0 / index if index else None}.get(variant, index)
+
+
+# --- tags ------------------------------------------------------------------------------------------------------------
+def _tag_counts(subset: Subset) -> pl.DataFrame | None:
+    """``tag`` and its number of occurrences ``n``, by tag; None where no row of the set says anything of tags."""
+    if subset.tags is None:
+        raise missing("tags")
+    said = subset.tags.drop_nulls()
+    if said.is_empty():
+        return None
+    tags = said.explode(empty_as_null=False, keep_nulls=False).drop_nulls().cast(pl.String).alias("tag")
+    return tags.to_frame().group_by("tag").agg(n=pl.len()).sort("tag")
+
+
+def tag_count(subset: Subset) -> float | None:
+    """Number of distinct tags in the set.
+
+    Equation: |T|, T the union of the rows' tags. Tags (a, b), (b), () give 2. It grows with N: compare sets of equal
+    size.
+
+    Undefined: where no row comes from a source that gives tags. A row with an empty list says that it has none.
+
+    Source: Lu et al. 2023, InsTag (arXiv 2308.07074), the diversity of a set; survey 4.1.
+    """
+    counts = _tag_counts(subset)
+    return None if counts is None else float(counts.height)
+
+
+def tag_coverage(subset: Subset) -> float | None:
+    """Share of the pool's tags that stand in the set.
+
+    Equation: |T & P|/|P|, T the set's tags and P the pool's. Of a, b, c, d the set a, b, x covers .5.
+
+    Undefined: where the pool's tags are not known or there is none, and where no row comes from a source that gives
+    tags.
+
+    Source: Lu et al. 2023, InsTag (arXiv 2308.07074): the rate of covered tags.
+    """
+    counts = _tag_counts(subset)
+    if counts is None or not subset.known_tags:
+        return None
+    return len(subset.known_tags.intersection(counts["tag"].to_list())) / len(subset.known_tags)
+
+
+def tag_entropy(subset: Subset) -> float | None:
+    """Shannon entropy of the tags over all their occurrences in the set, in bits.
+
+    Equation: -sum_t p_t log2 p_t, p_t the share of tag t among all occurrences. Tags (a, b), (a), (c) give 1.5.
+
+    Undefined: where no row has a tag.
+
+    Source: survey 4.1 (Eq. 32) with tags for categories; Lu et al. 2023, InsTag (arXiv 2308.07074).
+    """
+    counts = _tag_counts(subset)
+    return None if counts is None else _bits(counts["n"].to_numpy().astype(np.float64), 1.0)
+
+
 MEASURES = (
-    _measure(
-        "vendi",
-        "Vendi score",
-        "4.1",
-        r"\exp\left(\frac{1}{1-q} \ln \sum_i \lambda_i^q\right)",
-        "Friedman and Dieng 2023, arXiv 2210.02410; Pasarkar and Dieng 2023, arXiv 2310.12952",
-        "How many wholly different rows the set is worth: 1 when all are the same, N when none resembles another.",
-        ("vectors",),
-        vendi,
-        order=1.0,
-    ),
-    _measure(
+    set_measure(
         "d_knn",
         "Mean nearest-neighbour distance",
         "4.1",
@@ -330,7 +315,7 @@ MEASURES = (
         d_knn,
         metric="euclidean",
     ),
-    _measure(
+    set_measure(
         "d_radius",
         "Radius",
         "4.1",
@@ -342,7 +327,7 @@ MEASURES = (
         ddof=0,
         floor=1e-8,
     ),
-    _measure(
+    set_measure(
         "d_inertia",
         "Inertia of clusters",
         "4.1",
@@ -353,7 +338,7 @@ MEASURES = (
         d_inertia,
         per_row=False,
     ),
-    _measure(
+    set_measure(
         "d_entropy",
         "Entropy over clusters",
         "4.1",
@@ -363,7 +348,7 @@ MEASURES = (
         ("clusters",),
         d_entropy,
     ),
-    _measure(
+    set_measure(
         "d_renyi",
         "Renyi entropy over clusters",
         "4.1",
@@ -374,7 +359,7 @@ MEASURES = (
         d_renyi,
         alpha=2.0,
     ),
-    _measure(
+    set_measure(
         "d_simpson",
         "Simpson index over clusters",
         "4.1",
@@ -386,46 +371,34 @@ MEASURES = (
         direction="lower",
         variant="survey",
     ),
-    _measure(
-        "vocab_richness",
-        "Vocabulary size",
-        "4.2",
-        r"V",
-        "Lee et al. 2023, Beyond Scale, arXiv 2306.13840",
-        "How many different words the answers use. Grows with the number of words.",
-        ("words",),
-        vocab_richness,
-    ),
-    _measure(
-        "corpus_ttr",
-        "Type-token ratio of the set",
+    set_measure(
+        "tag_count",
+        "Distinct tags",
         "4.1",
-        r"\frac{V}{n}",
-        "Templin 1957; survey 4.1",
-        "Distinct words over all words. Falls as the set grows: compare sets of like size.",
-        ("words",),
-        corpus_ttr,
+        r"\lvert T \rvert",
+        "Lu et al. 2023, InsTag, arXiv 2308.07074",
+        "How many different tags the set's rows carry: more kinds of task, more tags. Grows with the number of rows.",
+        ("tags",),
+        tag_count,
     ),
-    _measure(
-        "corpus_distinct",
-        "Distinct n-grams of the set",
+    set_measure(
+        "tag_coverage",
+        "Coverage of the pool's tags",
         "4.1",
-        r"\frac{\#\mathrm{distinct}\ n\mathrm{-grams}}{\#n\mathrm{-grams}}",
-        "Li et al. 2015, A Diversity-Promoting Objective Function, arXiv 1510.03055",
-        "The share of word pairs that no other place in the set repeats. Low values show stock phrases.",
-        ("words",),
-        corpus_distinct,
-        n=2,
+        r"\frac{\lvert T \cap P \rvert}{\lvert P \rvert}",
+        "Lu et al. 2023, InsTag, arXiv 2308.07074",
+        "How much of what the pool is about the set still holds: 1 when no tag of the pool was lost.",
+        ("tags", "known_tags"),
+        tag_coverage,
     ),
-    _measure(
-        "mean_response_length",
-        "Mean response length",
-        "4.2",
-        r"\frac{n}{N}",
-        "Survey 4.2",
-        "Words an answer. Look at it beside every selection: many methods choose long answers and little else.",
-        ("words",),
-        mean_response_length,
-        direction="band",
+    set_measure(
+        "tag_entropy",
+        "Entropy over tags",
+        "4.1",
+        r"-\sum_t p_t \log_2 p_t",
+        "Shannon 1948; Lu et al. 2023, InsTag, arXiv 2308.07074",
+        "How evenly the tags are used, in bits: low when a few tags stand on nearly every row.",
+        ("tags",),
+        tag_entropy,
     ),
 )

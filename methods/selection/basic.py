@@ -1,8 +1,9 @@
-"""The plain selectors: thresholds, percentiles, best first, by chance, and by quota.
+"""The plain selectors: thresholds, percentiles, best first, by chance, and by cluster.
 
-Here belongs every choice that needs no vectors. Joining scores into one stands in ``selection/aggregate.py``;
-selectors that look at distances stand in ``diversity``. The small helpers of all selectors (`at_most`, `require`,
-`best_first`, `largest_remainder`) stand here too.
+Here belong the usual choices that need no vectors. Bands, strata of the score and quotas by group stand in
+``selection/quotas.py``, joining scores into one in ``selection/aggregate.py``; selectors that look at distances stand
+in ``diversity``. The small helpers of all selectors (`at_most`, `require`, `best_first`, `ranked`,
+`largest_remainder`, `places_within`) stand here too.
 
 All of them are deterministic under their seed, take fewer rows than the budget where the pool holds fewer, and give
 back an empty choice for an empty pool or a budget of 0. A ``gain`` of NaN means that the method knows no gain.
@@ -27,7 +28,9 @@ def at_most(candidates: Candidates, budget: int) -> int:
     return min(int(budget), len(candidates))
 
 
-def require(candidates: Candidates, field: Literal["score", "vectors", "clusters"], method: str) -> np.ndarray:
+def require(
+    candidates: Candidates, field: Literal["score", "vectors", "clusters", "groups"], method: str
+) -> np.ndarray:
     """A field of the candidates, or an error that says who misses it."""
     found = getattr(candidates, field)
     if found is None:
@@ -35,6 +38,7 @@ def require(candidates: Candidates, field: Literal["score", "vectors", "clusters
             "score": "name at least one indicator in the recipe",
             "vectors": "run it on embedded rows",
             "clusters": "run it on clustered rows",
+            "groups": "give each row's group, such as its source",
         }[field]
         raise ValueError(f"{method} needs {field}: {hint}")
     if len(found) != len(candidates):
@@ -50,6 +54,18 @@ def best_first(score: np.ndarray) -> np.ndarray:
     order = np.argsort(-score, kind="stable")
     group = np.concatenate([[0], np.cumsum(~tied(score[order]))]) if len(score) else order
     return order[np.lexsort((order, group))]
+
+
+def ranked(candidates: Candidates, seed: int, method: str) -> tuple[np.ndarray, np.ndarray, str]:
+    """How a selector that can do without a score goes through the rows: best first, else by chance under ``seed``.
+
+    The indices in that order, the score of each candidate (NaN without one), and how a reason says it.
+    """
+    if candidates.score is None:
+        order = np.random.default_rng(seed).permutation(len(candidates))
+        return order, np.full(len(candidates), np.nan), "drawn by chance"
+    score = require(candidates, "score", method).astype(np.float64)
+    return best_first(score), score, "score {:.6g}"
 
 
 def largest_remainder(shares: np.ndarray, total: int) -> np.ndarray:
@@ -175,26 +191,23 @@ def stratified(candidates: Candidates, budget: int, seed: int, allocation: Alloc
     """
     labels = require(candidates, "clusters", "stratified")
     n_take = at_most(candidates, budget)
-    scored = candidates.score is not None
-    score = require(candidates, "score", "stratified") if scored else np.full(len(candidates), np.nan)
-    ranked = best_first(score) if scored else np.random.default_rng(seed).permutation(len(candidates))
+    order, score, how = ranked(candidates, seed, "stratified")
     names, sizes = np.unique(labels, return_counts=True)
     quota = quotas(sizes, n_take, allocation)
-    place = _place_within(np.searchsorted(names, labels[ranked]), sizes)
-    cluster = np.searchsorted(names, labels[ranked])
+    cluster = np.searchsorted(names, labels[order])
+    place = places_within(cluster, sizes)
     inside = place < quota[cluster]
-    taken, place, cluster = ranked[inside], place[inside], cluster[inside]
+    taken, place, cluster = order[inside], place[inside], cluster[inside]
     round_robin = np.lexsort((cluster, place))
     order = taken[round_robin].astype(np.int64)
-    how = "score {:.6g}" if scored else "drawn by chance"
     reason = [
         f"{p + 1} of {quota[c]} from cluster {names[c]} ({sizes[c]} rows), {how.format(score[i])}"
         for i, p, c in zip(order, place[round_robin], cluster[round_robin], strict=True)
     ]
-    return Chosen(order, score[order].astype(np.float64), reason)
+    return Chosen(order, score[order], reason)
 
 
-def _place_within(cluster: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def places_within(cluster: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """For rows in ranked order: how many rows of the same cluster come before."""
     by_cluster = np.argsort(cluster, kind="stable")
     place = np.empty(len(cluster), dtype=np.int64)
@@ -202,9 +215,9 @@ def _place_within(cluster: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return place
 
 
-def _by_rank(candidates: Candidates, ranked: np.ndarray, n_take: int) -> Chosen:
+def _by_rank(candidates: Candidates, order: np.ndarray, n_take: int) -> Chosen:
     score = require(candidates, "score", "top_k")
-    order = ranked[:n_take].astype(np.int64)
+    order = order[:n_take].astype(np.int64)
     reason = [f"rank {rank} of {len(candidates)} by score {score[i]:.6g}" for rank, i in enumerate(order, start=1)]
     return Chosen(order, score[order].astype(np.float64), reason)
 
@@ -212,8 +225,8 @@ def _by_rank(candidates: Candidates, ranked: np.ndarray, n_take: int) -> Chosen:
 def _kept(candidates: Candidates, budget: int, keep: np.ndarray, text: str) -> Chosen:
     """The kept rows, best first; the others refused with ``text``."""
     score = require(candidates, "score", "a gate")
-    ranked = best_first(score)
-    chosen = _by_rank(candidates, ranked[keep[ranked]], at_most(candidates, budget))
+    order = best_first(score)
+    chosen = _by_rank(candidates, order[keep[order]], at_most(candidates, budget))
     share = ecdf(score)
     refused = {int(i): text.format(score=score[i], share=share[i]) for i in np.flatnonzero(~keep)}
     return Chosen(chosen.order, chosen.gain, chosen.reason, refused=refused)

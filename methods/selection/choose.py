@@ -75,6 +75,7 @@ def choose(
         score=left["score"].to_numpy() if "score" in left.columns else None,
         vectors=vectors,
         clusters=data.clusters(left["row_id"]) if "clusters" in selector.needs else None,
+        groups=_sources(left, pool) if "groups" in selector.needs else None,
     )
     if "score" in selector.needs and candidates.score is None:
         raise ValueError(
@@ -155,6 +156,12 @@ def _with_vectors(
     for row in table["row_id"].filter(pl.Series(~there, dtype=pl.Boolean)):
         ledger.drop(row, "no_embedding", "the row has no embedding")
     return table.filter(pl.Series(there, dtype=pl.Boolean)), vectors[there]
+
+
+def _sources(table: pl.DataFrame, pool: pl.DataFrame) -> pl.Series:
+    """The source of each row that is left; of a content in several sources the first."""
+    sources = pool.select("row_id", "source")
+    return table.select("row_id").join(sources, on="row_id", how="left", maintain_order="left")["source"]
 
 
 class _Ledger:

@@ -13,6 +13,7 @@ from dagster._core.events import AssetMaterializationPlannedData, StepMaterializ
 
 from assets import automation
 from jobs.definitions import build_defs
+from methods import catalog
 from methods.selection.recipe import Recipe, Score
 from resources.fakes import FakeCausalLM, FakeEncoder
 
@@ -30,6 +31,11 @@ LANE = (
     *automation.LANE_ENDS,
 )
 """Enough of a lane: its head, its middle and all its ends."""
+UNASKED = {f"scored/{i.id}" for i in catalog.INDICATORS if i.scope == "pool"} - {
+    "scored/knn_1",
+    "scored/pca_row_variance",
+}
+"""What nobody has asked for: most scores across the pool."""
 IN_USE = ("plain", "scored", "own")
 NEVER = dg.AutomationCondition.missing() & ~dg.AutomationCondition.missing()
 ALWAYS = ~NEVER
@@ -60,7 +66,7 @@ class Book:
             )
         graph = self.defs.resolve_asset_graph()
         self.graph = graph
-        made = [k for k in graph.toposorted_asset_keys if k.path[-1] != "never"]
+        made = [k for k in graph.toposorted_asset_keys if k.path[-1] != "never" and k.to_user_string() not in UNASKED]
         self.lane = [k for k in made if k.to_user_string() in LANE]
         self.across = [k for k in made if not graph.get(k).is_partitioned]
         self.instance = dg.DagsterInstance.ephemeral()

@@ -282,7 +282,7 @@ def test_every_column_is_explained() -> None:
 def test_a_description_names_few_origins() -> None:
     assert columns.described("unheard_of") is None
     assert columns.described("unheard_of", ["a", "b", "c", "d", "e"]) == "from a, b, c and 2 more"
-    assert columns.described("prompt_n_words") == "prompt: words"
+    assert columns.described("prompt_n_words") == "prompt: words, those inside code fences included"
 
 
 @pytest.mark.parametrize(

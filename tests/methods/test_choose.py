@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods import catalog
+from methods.selection import basic, quotas
 from methods.selection.choose import LEDGER_SCHEMA, Ingredients, choose
 from methods.selection.recipe import parse
 from methods.selection.twins import NEAR, PAIRS_SCHEMA, SAME_TEXT
@@ -305,6 +306,40 @@ def test_rows_in_are_selected_dropped_or_not_chosen(case):
         left = {row for row in ledger["row_id"] if row not in gone}
         assert not [line for line in lines if line[2] >= said["duplicates"] and {line[0], line[1]} <= left]
     assert carry_out(said, given, budget).equals(ledger)
+
+
+@pytest.mark.parametrize("selector", (*basic.SELECTORS, *quotas.SELECTORS), ids=lambda s: s.id)
+def test_a_score_of_several_indicators_goes_into_every_selector(selector):
+    """Two columns, weighted three to one and one of them turned; whatever the selector takes, it saw that score."""
+    a, b = {"r0": 1.0, "r1": -1.0, "r2": 0.0}, {"r0": 0.0, "r1": -2.0, "r2": 2.0}
+    given = data(rows("r0", "r1", "r2"), mtld=values(**a), excessive_word_repetition=values(**b))
+    score = {"indicators": {"mtld": 0.75, "excessive_word_repetition": 0.25}, "normalise": "none"}
+    recipe = replace(parse("r", {"title": "T", "selector": "top_k", "score": score}), selector=selector.id)
+    known = {name: catalog.indicator(name) for name in recipe.indicators}
+    ledger = choose(recipe, selector, known, given, "2")
+    assert ledger["score"].to_list() == pytest.approx([0.75, -0.25, -0.5])
+    assert (ledger["decision"] == "selected").sum() == 2
+    if selector.id == "top_k":
+        assert ledger["rank"].to_list() == [1, 2, None]
+
+
+def test_groups_are_the_sources():
+    """A content in two sources belongs to the first; dropped rows give nothing; the quota goes by what is left."""
+    pool = pl.concat([rows("a", "b", "c", "x", source="one"), rows("a", "d", "e", source="two")])
+    found = values(a=9, b=1, c=2, d=3, e=4, x="too_short")
+    recipe = replace(
+        parse("r", {"title": "T", **TOP, "duplicates": "off"}), params={"quotas": {"two": 0.5}}, selector="group_quota"
+    )
+    known = {"mtld": catalog.indicator("mtld")}
+    (by_group,) = (s for s in quotas.SELECTORS if s.id == "group_quota")
+    ledger = choose(recipe, by_group, known, data(pool, mtld=found), "4")
+    taken = ledger.filter(pl.col("decision") == "selected").sort("rank")
+    assert sorted(taken.select("row_id", "source").rows()) == [("a", "one"), ("c", "one"), ("d", "two"), ("e", "two")]
+    assert taken.filter(row_id="e")["reason"].item() == "1 of 2 from two (its quota), score 4"
+    assert decisions(ledger)["b"] == ("not_chosen", None, "not among the best within the budget")
+    wrong = replace(recipe, params={"quotas": {"three": 0.5}})
+    with pytest.raises(ValueError, match="no candidate is of group 'three'; the groups are one, two"):
+        choose(wrong, by_group, known, data(pool, mtld=found), "4")
 
 
 def test_params_reach_the_selector():

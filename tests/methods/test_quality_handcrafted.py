@@ -1,14 +1,11 @@
-"""Lengths and repetition: hand-worked values, directions of change, other scripts and empty texts."""
+"""Lengths: hand-worked values, directions of change, other scripts and empty texts."""
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from methods.quality.handcrafted import (
     INDICATORS,
     average_word_length,
-    excessive_word_repetition,
     prompt_length,
     response_length,
 )
@@ -53,32 +50,12 @@ def test_average_word_length():
     assert found["status"].to_list() == ["ok", "ok", "empty_response", "too_short", "unspaced_script", "ok"]
 
 
-def test_repetition_on_the_running_example():
-    block = counts(T)
-    assert excessive_word_repetition(block)["value"].item() == pytest.approx(0.4)
-    assert excessive_word_repetition(block, stat="count")["value"].item() == 4
-    assert excessive_word_repetition(block, stat="max_run")["value"].item() == 1
-    # the pair "a b" stands twice and nothing else: four of ten words
-    assert excessive_word_repetition(block, stat="dup_ngram", n=2)["value"].item() == pytest.approx(0.4)
-
-
-def test_repetition_edges():
-    block = counts("", "one", "no no no yes no", "我我我")
-    assert excessive_word_repetition(block)["value"].to_list() == pytest.approx([None, 0.0, 0.6, 2 / 3])
-    assert excessive_word_repetition(block, stat="max_run")["value"].to_list() == [None, 1.0, 3.0, 3.0]
-    found = excessive_word_repetition(block, stat="dup_ngram", n=2)
-    assert found["status"].to_list() == ["empty_response", "too_short", "ok", "ok"]
-    with pytest.raises(ValueError, match="stat"):
-        excessive_word_repetition(block, stat="sum")
-
-
 def test_fields():
-    block = counts("it is", prompt="it is it")
-    assert excessive_word_repetition(block)["value"].item() == 0.0
-    assert excessive_word_repetition(block, field="prompt")["value"].item() == pytest.approx(1 / 3)
-    assert excessive_word_repetition(block, field="both")["value"].item() == pytest.approx(3 / 5)
+    block = counts("it is so", prompt="cats purr")
+    found = [average_word_length(block, field=field)["value"].item() for field in ("response", "prompt", "both")]
+    assert found == pytest.approx([6 / 3, 8 / 2, 14 / 5])
     with pytest.raises(ValueError, match="field"):
-        excessive_word_repetition(block, field="answer")
+        average_word_length(block, field="answer")
 
 
 @pytest.mark.parametrize("method", INDICATORS, ids=lambda method: method.id)
@@ -88,13 +65,3 @@ def test_order_and_empty_block(method):
     assert method.compute(block.reverse(), **method.params).rows() == forward.reverse().rows()
     assert method.compute(block.head(0), **method.params).schema == forward.schema
     assert forward.height == 5
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.sampled_from("abcdefgh"), min_size=3, max_size=30), st.integers(0, 29))
-def test_planted_repetition_raises_the_ratio(words, at):
-    planted = words + [words[at % len(words)]] * 2
-    found = excessive_word_repetition(counts(" ".join(words), " ".join(planted)))["value"]
-    assert found[1] > found[0]
-    phrase = excessive_word_repetition(counts(" ".join(words + words)), stat="dup_ngram")["value"].item()
-    assert phrase == 1.0

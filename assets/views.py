@@ -1,0 +1,161 @@
+"""What methods are handed: the pool, or a set of rows, with just the fields that they ask for.
+
+Here belongs putting a `Pool` or a `Subset` together from the lake, every field in the order of the rows. What a field
+means stands in `methods.kinds`; which tables lie behind it, here.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from assets.embedded import encode_with, vectors_of
+from assets.evidence import NEIGHBOURS_KEPT
+from methods.kinds import Pool, Subset
+from methods.rows import PROMPT
+from methods.tags import tags_of
+from resources.encoder import Encoder
+from resources.lake import Lake
+from resources.tables import LakeResource
+
+BEHIND = {
+    "vectors": ("embedded/minilm",),
+    "clusters": ("clustered/kmeans", "embedded/minilm"),
+    "words": ("evidence/text_counts",),
+    "texts": ("filtered/instructions", "filtered/dropped"),
+    "tags": ("filtered/instructions", "filtered/dropped"),
+    "known_tags": ("filtered/instructions", "filtered/dropped"),
+    "quality": (),
+    "encode": (),
+}
+"""The tables behind each field of a `Subset`."""
+
+
+def in_order(ids: pl.Series, table: pl.LazyFrame) -> pl.LazyFrame:
+    """The lines of a table in the order of these rows; nulls where it has none."""
+    lines = table.unique("row_id", keep="first")
+    return ids.to_frame("row_id").lazy().join(lines, on="row_id", how="left", maintain_order="left")
+
+
+def clusters_of(ids: pl.Series, labels: pl.DataFrame) -> np.ndarray:
+    """The cluster of each row, -1 where it has none."""
+    found = ids.to_frame("row_id").join(labels, on="row_id", how="left", maintain_order="left")
+    return found["cluster"].fill_null(-1).to_numpy().astype(np.int64)
+
+
+def _labels(lake: Lake) -> pl.DataFrame:
+    return lake.scan(["clustered", "kmeans"]).select("row_id", "cluster").collect()
+
+
+def _rows(lake: Lake, sources: Sequence[str]) -> pl.LazyFrame:
+    """The rows of these sources, those that a filter dropped last."""
+    tables = [lake.scan_sources(["filtered", name], sources) for name in ("instructions", "dropped")]
+    names = ["row_id", "source", "instruction", "input", "response", "record"]
+    return pl.concat([table.select(names) for table in tables])
+
+
+def _texts(lake: Lake, ids: pl.Series, sources: Sequence[str]) -> pl.DataFrame:
+    rows = _rows(lake, sources).select("row_id", "source", PROMPT, "response")
+    return in_order(ids, rows).drop("row_id").collect()
+
+
+def _tags(lake: Lake, ids: pl.Series, sources: Sequence[str]) -> pl.Series:
+    return tags_of(in_order(ids, _rows(lake, sources).select("row_id", "record")).collect()["record"].fill_null("{}"))
+
+
+# ---- a set of rows -------------------------------------------------------------------------------------------------
+
+
+def subset_view(
+    resource: LakeResource,
+    encoder: Encoder,
+    ids: pl.Series,
+    sources: Sequence[str],
+    needs: Collection[str],
+    quality: pl.DataFrame | None = None,
+    pool: pl.Series | None = None,
+) -> Subset:
+    """These rows as a set to be measured, with the fields named in ``needs``.
+
+    ``quality`` has ``row_id`` and ``quality``; ``pool`` is what the rows were chosen from, if that is known.
+    """
+    lake: Lake = resource.lake
+    words = lake.scan_sources(["evidence", "text_counts"], sources) if "words" in needs else None
+    known = _tags(lake, pool, sources) if "known_tags" in needs and pool is not None else None
+    return Subset(
+        row_ids=ids,
+        vectors=vectors_of(resource, encoder).read(ids.to_list()) if "vectors" in needs else None,
+        clusters=clusters_of(ids, _labels(lake)) if "clusters" in needs else None,
+        words=in_order(ids, words.select("row_id", "response_words")).collect()["response_words"]
+        if words is not None
+        else None,
+        texts=_texts(lake, ids, sources) if "texts" in needs else None,
+        tags=_tags(lake, ids, sources) if {"tags", "known_tags"} & set(needs) else None,
+        known_tags=None if known is None else frozenset(known.explode().drop_nulls()),
+        quality=None if quality is None else in_order(ids, quality.lazy()).collect()["quality"].to_numpy(),
+        encode=encode_with(resource, encoder) if "encode" in needs else None,
+    )
+
+
+# ---- the pool ------------------------------------------------------------------------------------------------------
+
+
+def pool_view(
+    resource: LakeResource, encoder: Encoder, sources: Sequence[str], needs: Collection[str], copies: bool
+) -> Pool:
+    """The pool with the fields that these assets hold; ``copies``: every place of a content is a row of its own."""
+    lake: Lake = resource.lake
+    rows = lake.scan(["filtered", "pool"]).collect()
+    ids = rows["row_id"]
+    features = ["evidence", "readability_features"]
+    counts = lake.scan_sources(["evidence", "text_counts"], sources) if "evidence/text_counts" in needs else None
+    pool = Pool(
+        row_ids=ids,
+        vectors=vectors_of(resource, encoder).read(ids.to_list()) if "embedded/minilm" in needs else None,
+        neighbours=lake.scan(["evidence", "neighbours"]).collect() if "evidence/neighbours" in needs else None,
+        counts=None if counts is None else in_order(ids, counts.drop("source")),
+        features=in_order(ids, lake.scan_sources(features, sources).drop("source")).collect()
+        if "/".join(features) in needs
+        else None,
+        texts=_texts(lake, ids, sources) if "filtered/instructions" in needs else None,
+        clusters=clusters_of(ids, _labels(lake)) if "clustered/kmeans" in needs else None,
+        encode=encode_with(resource, encoder) if "encode" in needs else None,
+    )
+    return _with_copies(pool, rows["copies"].to_numpy()) if copies and pool.neighbours is not None else pool
+
+
+COPY = "copy "
+"""How the name of a copy begins; no row id does."""
+
+
+def _with_copies(pool: Pool, copies: np.ndarray) -> Pool:
+    """When every row of a file is scored, a content that stands twice has its copy for nearest other row.
+
+    Copies stand at the end of the pool under names of their own, and first in the neighbours of what they are copies
+    of.
+    """
+    assert pool.neighbours is not None and pool.counts is None, "copies are for indicators that look at neighbours"
+    again = np.repeat(np.arange(len(copies)), np.minimum(copies - 1, NEIGHBOURS_KEPT))
+    names = pl.Series([f"{COPY}{n}" for n in range(len(again))], dtype=pl.String)
+    twins = pl.DataFrame({"row_id": pool.row_ids.gather(again), "copy": names}).group_by("row_id").agg("copy")
+    near = pool.neighbours
+    found = near.join(twins, on="row_id", how="left", maintain_order="left").with_columns(pl.col("copy").fill_null([]))
+    same = pl.lit(1.0, pl.Float32).repeat_by(pl.col("copy").list.len())
+    near = found.with_columns(
+        ids=pl.concat_list("copy", "ids"), similarity=pl.concat_list(same, pl.col("similarity"))
+    ).drop("copy")
+    every = np.concatenate([np.arange(len(copies)), again])
+
+    def repeated(field: np.ndarray | None) -> np.ndarray | None:
+        return None if field is None else field[every]
+
+    return replace(
+        pool,
+        row_ids=pl.concat([pool.row_ids, names]),
+        vectors=repeated(pool.vectors),
+        neighbours=near,
+        clusters=repeated(pool.clusters),
+        features=None if pool.features is None else pool.features[every],
+        texts=None if pool.texts is None else pool.texts[every],
+    )

@@ -289,17 +289,23 @@ def _fields(field: str) -> tuple[str, ...]:
 
 def count_of(field: str, name: str) -> pl.Expr:
     """A count of the response, of the prompt, or of both together (their sum)."""
-    return pl.sum_horizontal(pl.col(f"{part}_{name}") for part in _fields(field)).cast(pl.Int64)
+    columns = [pl.col(f"{part}_{name}") for part in _fields(field)]
+    return columns[0] if len(columns) == 1 else pl.sum_horizontal(columns).cast(pl.Int64)
 
 
 def words_of(block: pl.DataFrame, field: str) -> pl.Series:
     """The word hashes of the response, of the prompt, or of both (the prompt's first)."""
-    return block.select(pl.concat_list(f"{part}_words" for part in _fields(field)).alias("words")).to_series()
+    return _joined(block, field, "words")
 
 
 def marks_of(block: pl.DataFrame, field: str) -> pl.Series:
     """The cards of these words (`methods.marks`)."""
-    return block.select(pl.concat_list(f"{part}_marks" for part in _fields(field)).alias("marks")).to_series()
+    return _joined(block, field, "marks")
+
+
+def _joined(block: pl.DataFrame, field: str, name: str) -> pl.Series:
+    columns = [f"{part}_{name}" for part in _fields(field)]
+    return block[columns[0]] if len(columns) == 1 else block.select(pl.concat_list(columns)).to_series().alias(name)
 
 
 def status_when_short(field: str, least: int = 1, name: str = "n_words") -> pl.Expr:

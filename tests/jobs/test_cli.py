@@ -147,6 +147,20 @@ def test_a_content_has_one_id_and_one_score_wherever_it_stands(scores):
     )  # a row that stands twice is its own neighbour
 
 
+def test_every_indicator_gives_every_row_a_value_or_a_reason(folder, sources):
+    ids = [indicator.id for indicator in catalog.INDICATORS]
+    out = folder / "every.parquet"
+    sluice("score", *sources, *(word for name in ids for word in ("--indicator", name)), "--out", out)
+    found = pl.read_parquet(out)
+    assert found.height == 18 * len(ids) and found["status"].null_count() == 0
+    assert ((found["status"] == "ok") == found["value"].is_not_null()).all()
+    empty = found.filter((pl.col("source") == "a") & (pl.col("position") == 9), pl.col("value").is_not_null())
+    # What a row without an answer still has: a prompt, a place among the vectors, no noise that could be asked for.
+    assert set(empty["indicator"]) <= {"prompt_length", "knn_1", "knn_i", "knn_jaccard", "pca_row_variance"} | {
+        name for name in ids if name.startswith("dqi") or name.endswith("flag")
+    }
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_the_same_table_in_other_forms(folder, sources, scores, kind):
     out = folder / f"scores.{kind}"
@@ -188,6 +202,42 @@ def test_measures_are_numbers_in_json(sources):
     assert set(found) == {*ids, "sluice"}
     assert all(found[name] is None or isinstance(found[name], int | float) for name in ids)
     assert found["sluice"]["rows"] == 18 and found["sluice"]["sources"] == ["a", "b"]
+
+
+def test_each_measure_says_what_it_was_measured_on(sources):
+    words = [
+        word for name in ("vendi", "quality_weighted_vendi", "d_entropy", "tag_count") for word in ("--measure", name)
+    ]
+    found = strict(sluice("measure", *sources, *words, "--quality", "mtld", "--bootstrap", 20).stdout)
+    about = found["sluice"]["measures"]
+    assert {name: about[name]["n"] for name in ("vendi", "d_entropy", "tag_count")} == {
+        "vendi": 18,
+        "d_entropy": 18,
+        "tag_count": 12,  # eight rows of one file bring a topic; their contents stand at four more places
+    }
+    assert found["tag_count"] == 8
+    assert about["vendi"]["encoder"]["model"] and "encoder" not in about["d_entropy"]
+    assert found["sluice"]["quality"] == "mtld" and 0 < about["quality_weighted_vendi"]["n"] < 18
+    assert 0 < found["quality_weighted_vendi"] < found["vendi"]
+    for name, method in (("vendi", "delete-half jackknife"), ("d_entropy", "bootstrap")):
+        interval = about[name]["interval"]
+        assert method in interval["method"] and interval["draws"] == 20
+        low, high = interval["95%"]
+        assert low <= found[name] <= high
+
+
+def test_a_measure_without_what_it_weighs_by_says_so(sources):
+    found = strict(sluice("measure", *sources, "--measure", "quality_weighted_vendi").stdout)
+    assert found["quality_weighted_vendi"] is None
+    assert "--quality" in found["sluice"]["measures"]["quality_weighted_vendi"]["missing"]
+
+
+def test_the_terms_of_dqi_through_the_encoder(sources):
+    words = [word for name in ("dqi_c5_sts_intra", "dqi_c7_sts_split") for word in ("--measure", name)]
+    alone = strict(sluice("measure", *sources, *words).stdout)
+    assert alone["dqi_c5_sts_intra"] > 0 and alone["dqi_c7_sts_split"] is None
+    split = strict(sluice("measure", *sources, *words, "--param", "dqi_c7_sts_split.test_source=b").stdout)
+    assert split["dqi_c7_sts_split"] > 0 and split["dqi_c5_sts_intra"] == alone["dqi_c5_sts_intra"]
 
 
 # ---- run ----------------------------------------------------------------------------------------------------------------
@@ -298,6 +348,8 @@ def test_mistakes_of_the_command(folder, sources):
         (["run", "qualty_diverse", *ok], 1, "there is no recipe 'qualty_diverse'; there are"),
         (["score", *ok, "--indicator", "mtdl"], 1, "there is no indicator 'mtdl'; did you mean mtld"),
         (["measure", *ok, "--measure", "vendy"], 1, "there is no measure 'vendy'"),
+        (["measure", *ok, "--measure", "vendi", "--quality", "mtlt"], 1, "there is no indicator 'mtlt'"),
+        (["measure", *ok, "--measure", "quality_weighted_vendi", "--quality", "lix", "--bootstrap", "1"], 1, "2 or more"),
         (["score", *ok, *ifd, "--param", "mtld.tau=1"], 2, "mtld has no parameter 'tau'; it has field, threshold"),
         (["score", *ok, *ifd, "--param", "nothing.x=1"], 2, "there is no method 'nothing'"),
         (["score", *ok, *ifd, "--param", "mtld=1"], 2, "'mtld=1' is not ID.NAME=VALUE"),

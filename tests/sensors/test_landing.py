@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 
 from assets.partitions import SOURCES
@@ -248,10 +249,10 @@ def test_expensive_passes_join_only_once_in_use() -> None:
 class Watched:
     """A sensor, its home and an instance; each look takes up the cursor of the one before."""
 
-    def __init__(self, home: Path, instance: dg.DagsterInstance) -> None:
+    def __init__(self, home: Path, instance: dg.DagsterInstance, read: list[dg.AssetKey] | None = None) -> None:
         self.lake, self.instance, self.cursor = Lake(home), instance, None
         self.lake.landing.mkdir(parents=True)
-        self.sensor = landing.build_sensor([*LANE, TOKENS, IFD])
+        self.sensor = landing.build_sensor([*LANE, TOKENS, IFD], read=read)
         assets = [dg.AssetSpec(key, partitions_def=SOURCES) for key in [*LANE, TOKENS, IFD]]
         self.definitions = dg.Definitions(assets=assets)
 
@@ -342,6 +343,22 @@ def test_the_expensive_pass_joins_once_someone_asked_for_it(watched: Watched) ->
     watched.drop(record("two"))
     (with_it,) = watched.asked()
     assert {TOKENS, IFD} <= set(with_it.asset_selection or ())
+
+
+def test_a_score_that_no_recipe_reads_joins_once_someone_asked_for_it(tmp_path: Path) -> None:
+    scores = [key for key in LANE if key.path[0] == "scored"]
+    assert scores
+    with dg.DagsterInstance.ephemeral() as instance:
+        watched = Watched(tmp_path / "home", instance, read=[key for key in LANE if key not in scores])
+        watched.drop(record("one"))
+        (without,) = watched.asked()
+        assert not set(scores) & set(without.asset_selection or ())
+        made = watched.lake.path(scores[0].path, "z")
+        made.parent.mkdir(parents=True)
+        pl.DataFrame({"row_id": []}).write_parquet(made)
+        watched.drop(record("two"))
+        (with_it,) = watched.asked()
+        assert set(scores) & set(with_it.asset_selection or ()) == {scores[0]}
 
 
 def test_what_is_wrong_shows_in_the_list_of_looks(watched: Watched) -> None:

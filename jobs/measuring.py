@@ -54,13 +54,16 @@ def measure(
     for m in measures:
         params = {**m.params, **wish.params.get(m.id, {})}
         able = "quality" not in m.needs or quality is not None
-        found[m.id] = m.compute(view, **params) if able else None
+        terms = m.terms(view, **params) if m.terms and able else None
+        found[m.id] = terms["combined"] if terms else m.compute(view, **params) if able else None
         each[m.id] = {
             "n": intervals.n_of(m, view, params) if able else 0,
             "direction": m.direction,
             "parameters": params,
             "seed": params.get("seed"),
             **({"encoder": encoder.identity()} if {"vectors", "encode"} & set(m.needs) else {}),
+            **({"clusters": _clustering(lake)} if "clusters" in m.needs else {}),
+            **({"terms": dict(terms)} if terms else {}),
             **({} if able else {"missing": "name an indicator of quality: --quality ID"}),
             **(_interval(m, view, params, wish) if wish.draws and able else {}),
         }
@@ -71,6 +74,12 @@ def measure(
         "measures": each,
     }
     return {**found, "sluice": about}
+
+
+def _clustering(lake: Lake) -> dict[str, Any]:
+    """With how many clusters and from which seed: two sets compare under the same clustering alone."""
+    manifest = lake.manifest(["clustered", "kmeans_model"])
+    return {} if manifest is None else {k: v for k, v in manifest.config.items() if k not in ("pool", "encoder")}
 
 
 def _interval(m: Measure, view: Any, params: Mapping[str, Any], wish: Wish) -> dict[str, Any]:

@@ -73,6 +73,8 @@ class Measure(Method):
 
     direction: Direction = "higher"
     compute: Callable[..., float | None] = field(kw_only=True)
+    terms: Callable[..., Mapping[str, float | None]] | None = None
+    """Where the number is put together from several: all of them by name, the number itself as ``combined``."""
 
 
 @dataclass(frozen=True)

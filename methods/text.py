@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import threading
 from array import array
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -62,9 +63,6 @@ COUNTED: dict[str, str] = {
     "n_misspelt": "spellable words that no dictionary of English knows",
 }
 
-COUNTS = tuple(name for name in COUNTED if name not in ("n_chars", "n_visible"))
-"""What is counted piece by piece, in the order of the compiled pass."""
-
 COUNTS_SCHEMA: dict[str, pl.DataType] = {
     "row_id": pl.String(),
     "language": pl.String(),
@@ -84,37 +82,24 @@ _FIRST = 100
 LONG_WORD = 6
 """Letters of a word that is not yet long (Björnsson's LIX)."""
 
-TRAITS = (
-    "word",
-    "unspaced",
-    "title",
-    "single",
-    "fence",
-    "point",
-    "link",
-    "unlink",
-    "lettered",
-    "capital",
-    "unlisted",
-    "unfamiliar",
-    "complex",
-    "off_spache",
-    "spellable",
-    "unspelt",
-)
-"""What may hold of a piece by itself, a bit each."""
-_BIT = {name: 1 << i for i, name in enumerate(TRAITS)}
+
+# --- what is known of a piece ----------------------------------------------------------------------------------------
+@cache
+def _bit() -> dict[str, int]:
+    """The bit of each trait, as the compiled pass has them."""
+    from methods.numerics.counting import TRAITS
+
+    return {name: 1 << i for i, name in enumerate(TRAITS)}
 
 
 def _bits(**traits: bool) -> int:
-    bits = 0
+    bits, known = 0, _bit()
     for name, holds in traits.items():
         if holds:
-            bits |= _BIT[name]
+            bits |= known[name]
     return bits
 
 
-# --- what is known of a piece ----------------------------------------------------------------------------------------
 def _traits_of_word(word: str, letters: int, spoken: int, familiar: bool) -> int:
     lettered = letters > 0
     return _bits(
@@ -228,7 +213,7 @@ def _lists(values: np.ndarray, lengths: np.ndarray, kind: pl.DataType) -> pl.Ser
 
 def _count_field(texts: pl.Series, types: _Types) -> dict[str, pl.Series]:
     """The columns of one field, without its prefix."""
-    from methods.numerics.counting import count
+    from methods.numerics.counting import COLUMNS, count
 
     found = cut(texts)
     numbers = np.array([types[piece] for piece in found.distinct], dtype=np.int64)  # once for each distinct piece
@@ -246,13 +231,13 @@ def _count_field(texts: pl.Series, types: _Types) -> dict[str, pl.Series]:
         _FIRST,
         LONG_WORD,
     )
-    n_words = counted[:, COUNTS.index("n_words")]
+    n_words = counted[:, COLUMNS.index("n_words")]
     return {
         "words": _lists(types.known("hash")[words], n_words, pl.UInt64()),
         "marks": _lists(cards, n_words, pl.UInt32()),
         "n_chars": texts.str.len_chars().cast(pl.Int64),
         "n_visible": pl.Series(found.visible),
-        **{name: pl.Series(counted[:, column]) for column, name in enumerate(COUNTS)},
+        **{name: pl.Series(counted[:, column]) for column, name in enumerate(COLUMNS)},
     }
 
 
@@ -279,12 +264,15 @@ def count_block(block: pl.DataFrame) -> pl.DataFrame:
 
 
 # --- reading the counts ----------------------------------------------------------------------------------------------
+_NAMED = {"response": ("response",), "prompt": ("prompt",), "instruction": ("prompt",), "both": FIELDS}
+"""The fields by the names that a person may use; the instruction is counted with its input."""
+_EMPTY = {"response": "empty_response", "prompt": "empty_prompt", "instruction": "empty_prompt", "both": "empty_text"}
+
+
 def _fields(field: str) -> tuple[str, ...]:
-    if field == "both":
-        return FIELDS
-    if field not in FIELDS:
-        raise ValueError(f"field must be 'response', 'prompt' or 'both', not {field!r}")
-    return (field,)
+    if field not in _NAMED:
+        raise ValueError(f"field must be 'response', 'prompt' (or 'instruction') or 'both', not {field!r}")
+    return _NAMED[field]
 
 
 def count_of(field: str, name: str) -> pl.Expr:
@@ -314,11 +302,10 @@ def status_when_short(field: str, least: int = 1, name: str = "n_words") -> pl.E
     ``empty_response`` (``empty_prompt``, ``empty_text``): nothing but blanks; ``no_words``: signs only;
     ``too_short``: fewer than ``least`` of what ``name`` counts.
     """
-    empty = {"response": "empty_response", "prompt": "empty_prompt", "both": "empty_text"}.get(field, "empty")
     wordless = count_of(field, "n_words") == 0
     return (
         pl.when(wordless & (count_of(field, "n_visible") == 0))
-        .then(pl.lit(empty))
+        .then(pl.lit(_EMPTY[field]))
         .when(wordless)
         .then(pl.lit("no_words"))
         .when(count_of(field, name) < least)

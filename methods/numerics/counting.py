@@ -9,18 +9,31 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from methods.text import COUNTS, TRAITS
-
+# The names stand here and not with their reader: compiled code is kept as long as this file does not change.
+TRAITS = (
+    "word", "unspaced", "title", "single", "fence", "point", "link", "unlink", "lettered", "capital", "unlisted",
+    "unfamiliar", "complex", "off_spache", "spellable", "unspelt",
+)  # fmt: skip
+"""What may hold of a piece by itself, a bit each, from the lowest."""
 (
-    WORD, UNSPACED, TITLE, SINGLE, FENCE, POINT, LINK, UNLINK, LETTERED, CAPITAL, UNLISTED, UNFAMILIAR, COMPLEX,
-    OFF_SPACHE, SPELLABLE, UNSPELT,
+    WORD, UNSPACED, TITLE, SINGLE, FENCE, POINT, LINK, UNLINK, LETTERED, CAPITAL, UNLISTED,
+    UNFAMILIAR, COMPLEX, OFF_SPACHE, SPELLABLE, UNSPELT,
 ) = (1 << i for i in range(len(TRAITS)))  # fmt: skip
+
+COLUMNS = (
+    "n_words", "n_unspaced", "n_prose_words", "n_letter_words", "n_letters", "n_alphanumerics", "n_sentences",
+    "n_syllables", "n_monosyllables", "n_polysyllables", "n_long_words", "n_unfamiliar", "n_unlisted", "n_unlisted_2",
+    "n_unlisted_3", "n_complex", "n_spache_unfamiliar", "n_first_words", "n_first_polysyllables", "n_first_sentences",
+    "n_spellable", "n_misspelt",
+)  # fmt: skip
+"""What is counted, a column each."""
 (
-    WORDS, OF_UNSPACED, PROSE_WORDS, LETTER_WORDS, LETTERS, ALPHANUMERICS, SENTENCES, SYLLABLES, MONOSYLLABLES,
-    POLYSYLLABLES, LONG_WORDS, OF_UNFAMILIAR, OF_UNLISTED, UNLISTED_2, UNLISTED_3, OF_COMPLEX, SPACHE_UNFAMILIAR,
-    FIRST_WORDS, FIRST_POLYSYLLABLES, FIRST_SENTENCES, OF_SPELLABLE, MISSPELT,
-) = range(len(COUNTS))  # fmt: skip
-N_COUNTS = len(COUNTS)
+    WORDS, OF_UNSPACED, PROSE_WORDS, LETTER_WORDS, LETTERS, ALPHANUMERICS, SENTENCES,
+    SYLLABLES, MONOSYLLABLES, POLYSYLLABLES, LONG_WORDS, OF_UNFAMILIAR, OF_UNLISTED, UNLISTED_2,
+    UNLISTED_3, OF_COMPLEX, SPACHE_UNFAMILIAR, FIRST_WORDS, FIRST_POLYSYLLABLES, FIRST_SENTENCES,
+    OF_SPELLABLE, MISSPELT,
+) = range(len(COLUMNS))  # fmt: skip
+N_COUNTS = len(COLUMNS)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -37,7 +50,7 @@ def count(
     first: int,
     long: int,
 ) -> tuple:
-    """Counts (n, len(COUNTS)), and of every word, in order, its number and its card.
+    """Counts (n, len(COLUMNS)), and of every word, in order, its number and its card.
 
     ``pieces`` are the numbers of all pieces, ``lengths`` how many each text has; the arrays after them say what is
     known of a piece by its number (``base``: that of its lower-cased form). ``placed``: the bits of a card for prose,

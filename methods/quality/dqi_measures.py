@@ -216,6 +216,7 @@ MEASURES = (
         needs=("texts",),
         params={"a": 3, "b": 30},
         compute=dqi_c1_vocabulary,
+        terms=c1_terms,
     ),
     _measure(
         "dqi_c2_ngram_inter",
@@ -226,6 +227,7 @@ MEASURES = (
         needs=("texts",),
         params=_COUNTED,
         compute=dqi_c2_ngram_inter,
+        terms=c2_terms,
     ),
     _measure(
         "dqi_c3_sts_inter",
@@ -236,6 +238,7 @@ MEASURES = (
         needs=("texts", "encode"),
         params={"siml": (0.5, 0.6, 0.7), "a": (0.25, 0.33, 0.5), "siml_top": 0.5, **_SAMPLED},
         compute=dqi_c3_sts_inter,
+        terms=c3_terms,
     ),
     _measure(
         "dqi_c4_word_sim_intra",
@@ -246,6 +249,7 @@ MEASURES = (
         needs=("texts", "encode"),
         params={"wsiml": 0.5, "most_words": 256},
         compute=dqi_c4_word_sim_intra,
+        terms=c4_terms,
     ),
     _measure(
         "dqi_c5_sts_intra",
@@ -256,6 +260,7 @@ MEASURES = (
         needs=("texts", "encode"),
         params={"siml": 0.5},
         compute=dqi_c5_sts_intra,
+        terms=c5_terms,
     ),
     _measure(
         "dqi_c6_ngram_label",
@@ -268,6 +273,7 @@ MEASURES = (
         needs=("texts", "clusters"),
         params={"label": "cluster", **_COUNTED},
         compute=dqi_c6_ngram_label,
+        terms=c6_terms,
     ),
     _measure(
         "dqi_c7_sts_split",
@@ -279,5 +285,6 @@ MEASURES = (
         needs=("texts", "encode"),
         params={"test_source": None, "siml": (0.2, 0.3, 0.4), **_SAMPLED},
         compute=dqi_c7_sts_split,
+        terms=c7_terms,
     ),
 )

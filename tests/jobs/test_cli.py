@@ -236,6 +236,8 @@ def test_the_terms_of_dqi_through_the_encoder(sources):
     words = [word for name in ("dqi_c5_sts_intra", "dqi_c7_sts_split") for word in ("--measure", name)]
     alone = strict(sluice("measure", *sources, *words).stdout)
     assert alone["dqi_c5_sts_intra"] > 0 and alone["dqi_c7_sts_split"] is None
+    terms = alone["sluice"]["measures"]["dqi_c5_sts_intra"]["terms"]
+    assert terms["combined"] == alone["dqi_c5_sts_intra"] and len(terms) > 1
     split = strict(sluice("measure", *sources, *words, "--param", "dqi_c7_sts_split.test_source=b").stdout)
     assert split["dqi_c7_sts_split"] > 0 and split["dqi_c5_sts_intra"] == alone["dqi_c5_sts_intra"]
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from methods import english, marks, text, tokens
 from methods.english import syllables, syllables_by_rule
+from methods.numerics.counting import COLUMNS
 from methods.parts_of_speech import POS
 from methods.text import COUNTS_SCHEMA, count_block
 from methods.tokens import hash_word, tokenize
@@ -395,3 +396,16 @@ def test_a_full_table_of_types_is_begun_anew(monkeypatch):
     before = count_block(rows(HARD, CATS))
     monkeypatch.setattr(text, "_TYPES_KEPT", 3)
     assert count_block(rows(HARD, CATS)).equals(before) and count_block(rows(HARD, CATS)).equals(before)
+
+
+def test_the_instruction_is_the_prompt():
+    block = count_block(rows("yes", prompt="say yes twice"))
+    for field in ("prompt", "instruction"):
+        assert block.select(text.count_of(field, "n_words")).item() == 3
+        assert text.words_of(block, field)[0].len() == 3
+    with pytest.raises(ValueError, match="field must be 'response', 'prompt'"):
+        text.count_of("title", "n_words")
+
+
+def test_every_count_has_its_meaning():
+    assert {*COLUMNS, "n_chars", "n_visible"} == set(text.COUNTED)

@@ -123,9 +123,11 @@ def _card(step: Step, recipe: Recipe, pool: Sequence[str], encoder: Encoder) -> 
     sets = {"subset": chosen, "random": lucky, "pool": rows}
     lines = _measures(step, recipe, sets, pool, encoder) + _means(step, recipe, sets, pool)
     sizes = {f"n_{name}": pl.lit(len(ids), pl.Int64) for name, ids in sets.items()}
-    return pl.DataFrame(lines, schema=CARD_SCHEMA, orient="row").with_columns(
-        encoder=pl.lit(str(encoder.identity().get("model", ""))), **sizes
-    )
+    card = pl.DataFrame(lines, schema=CARD_SCHEMA, orient="row")
+    told = pl.any_horizontal(
+        pl.col("subset", "random", "pool").is_not_null()
+    )  # no tags in the sources: no line on tags
+    return card.filter(told).with_columns(encoder=pl.lit(str(encoder.identity().get("model", ""))), **sizes)
 
 
 def _against_random() -> pl.Expr:

@@ -94,9 +94,34 @@ def readability_features(context: dg.AssetExecutionContext, lake: LakeResource, 
         counts = step.scan("evidence/text_counts").drop("source", strict=False)
         of_block = in_blocks(step, "reading features", lambda block: readability.features_of(block, field))
         done = fill(step, FEATURES, counts, [step.previous(FEATURES, config)], of_block)
-        return Result(done.data, {**done.facts, **coverage(step), **share_not_ok(done.data)})
+        shown = {"features": metadata.table(_summary(pl.scan_parquet(done.data, glob=False)))}
+        return Result(done.data, {**done.facts, **coverage(step), **share_not_ok(done.data)}, shown)
 
     yield from step.make(FEATURES, config, compute)
+
+
+def _summary(features: pl.LazyFrame) -> pl.DataFrame:
+    """One line a feature: what it is, where its values lie, and how many rows have none."""
+    names = list(readability.FEATURES)
+    columns = pl.col(names)
+    lines = features.select(
+        *(
+            columns.quantile(share).name.suffix(f" {word}")
+            for share, word in ((0.05, "low"), (0.5, "mid"), (0.95, "high"))
+        ),
+        columns.null_count().name.suffix(" none"),
+    )
+    (found,) = lines.collect().to_dicts()
+    return pl.DataFrame(
+        {
+            "feature": names,
+            "5 % lie below": [found[f"{name} low"] for name in names],
+            "median": [found[f"{name} mid"] for name in names],
+            "5 % lie above": [found[f"{name} high"] for name in names],
+            "rows without": [found[f"{name} none"] for name in names],
+            "what it is": [readability.MEANING[name] for name in names],
+        }
+    )
 
 
 @dg.asset(

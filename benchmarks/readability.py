@@ -49,7 +49,7 @@ FORMULAE: dict[str, tuple[Callable[..., pl.DataFrame], dict, str]] = {
 }
 ALL = {"language": "en", "min_words": 1, "min_letters": 0.0}
 """No gate: whatever textstat gives a number for gets one from us, if there is one."""
-BLOCK = 4096
+BLOCK = 8192
 T = TypeVar("T")
 
 

@@ -97,18 +97,21 @@ class Cut:
 def cut(texts: pl.Series) -> Cut:
     """Every text (none is null) as its pieces. What is ASCII goes through compiled code, the rest through `_PIECES`."""
     ascii_alone = texts.str.len_bytes() == texts.str.len_chars()
-    normal = texts.filter(~ascii_alone).str.normalize("NFC").str.replace_all("’", "'", literal=True)
-    texts = _changed(texts, ~ascii_alone, normal)
+    plain = bool(ascii_alone.all())
+    if not plain:
+        normal = texts.filter(~ascii_alone).str.normalize("NFC").str.replace_all("’", "'", literal=True)
+        texts = _changed(texts, ~ascii_alone, normal)
     linked = texts.str.contains(_MAY_HOLD_LINKS)
-    texts = _changed(texts, linked, pl.Series([_link(text) for text in texts.filter(linked)], dtype=pl.String))
-    if ascii_alone.all():
+    if linked.any():
+        texts = _changed(texts, linked, pl.Series([_link(text) for text in texts.filter(linked)], dtype=pl.String))
+    if plain:
         return _cut_ascii(texts)
     parts = (_cut_ascii(texts.filter(ascii_alone)), _cut_any(texts.filter(~ascii_alone)))
     return _woven(*parts, ascii_alone.to_numpy())
 
 
 def _changed(texts: pl.Series, which: pl.Series, changed: pl.Series) -> pl.Series:
-    return texts.clone().scatter(which.arg_true(), changed) if len(changed) else texts
+    return texts.clone().scatter(which.arg_true(), changed)
 
 
 def _cut_ascii(texts: pl.Series) -> Cut:

@@ -72,6 +72,8 @@ MEANING = {
     "random": "for as many rows drawn at random from the pool",
     "pool": "for all rows that there were to choose from",
     "encoder": "whose vectors the measure read",
+    "n_used": "rows of the subset that the measure could use",
+    "parameters": "parameters of the measure, its seed among them",
     "n_subset": "rows in the subset",
     "n_random": "rows in the random subset",
     "n_pool": "rows in the pool",

@@ -5,6 +5,7 @@ sets. A number for a set means little alone; two subsets can be compared where N
 card states both.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from assets.selected import aside_of, ledger_path
 from assets.step import Result, Step, check_specs
 from assets.views import subset_view
 from methods import catalog
+from methods.diversity import intervals
 from methods.selection.aggregate import ecdf
 from methods.selection.recipe import Recipe
 from resources.encoder import Encoder
@@ -95,7 +97,9 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
 
         def compute() -> Result:
             card = _card(step, recipe, pool, encoder)
-            shown = card.select("axis", "measure", "subset", "random", "pool", _against_random())
+            shown = card.select(
+                "axis", "measure", "subset", "random", "pool", _against_random(), "n_used", "parameters"
+            )
             sizes = (
                 dict(
                     zip(("subset", "random", "pool"), card.select("n_subset", "n_random", "n_pool").row(0), strict=True)
@@ -147,6 +151,8 @@ CARD_SCHEMA = {
     "subset": pl.Float64,
     "random": pl.Float64,
     "pool": pl.Float64,
+    "n_used": pl.Int64,
+    "parameters": pl.String,
 }
 
 
@@ -159,7 +165,12 @@ def _measures(
         name: subset_view(step.resource, encoder, ids, pool, needs, quality, sets["pool"]) for name, ids in sets.items()
     }
     return [
-        (m.id, m.axis, m.direction, *(m.compute(views[name], **m.params) for name in ("subset", "random", "pool")))
+        (
+            *(m.id, m.axis, m.direction),
+            *(m.compute(views[name], **m.params) for name in ("subset", "random", "pool")),
+            intervals.n_of(m, views["subset"]),
+            json.dumps(dict(m.params)),
+        )
         for m in CARD_MEASURES
         if quality is not None or "quality" not in m.needs
     ]
@@ -178,8 +189,11 @@ def _means(step: Step, recipe: Recipe, sets: dict[str, pl.Series], pool: Sequenc
     for name in card_indicators(recipe):
         indicator = catalog.indicator(name)
         values = step.scan(f"scored/{name}", pool).select("row_id", "value").unique("row_id", keep="first").collect()
-        means = [ids.to_frame("row_id").join(values, on="row_id", how="left")["value"].mean() for ids in sets.values()]
-        lines.append((f"mean {name}", indicator.axis, indicator.direction, *means))
+        found = {of: ids.to_frame("row_id").join(values, on="row_id", how="left")["value"] for of, ids in sets.items()}
+        means = [found[of].mean() for of in ("subset", "random", "pool")]
+        used = len(found["subset"]) - found["subset"].null_count()
+        params = {**indicator.params, **step.settings.params.get(name, {})}
+        lines.append((f"mean {name}", indicator.axis, indicator.direction, *means, used, json.dumps(params)))
     return lines
 
 

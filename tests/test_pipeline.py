@@ -223,6 +223,7 @@ def test_rows_in_are_selected_dropped_or_not_chosen(built, recipe):
     assert rules["exact_duplicate"] == 1 and rules["near_duplicate"] == 2
     card = house.frame(f"evaluated/{recipe}")
     assert card.select("n_subset", "n_random", "n_pool").unique().rows() == [(8, 8, 46)]
+    assert card["n_used"].is_between(1, 8).all() and card["parameters"].str.json_path_match("$.seed").count() > 0
 
 
 def test_nothing_half_written_is_left(built):

@@ -43,6 +43,7 @@ MEANING = {
     "n_prompt_tokens": "tokens of the prompt",
     "n_response_tokens": "tokens of the response that were scored",
     "logp_conditional": "ln p of each response token, given the prompt",
+    "logp": "ln p of each response token behind the instruction, and behind each perturbed copy of it",
     "logp_alone": "ln p of each response token, without the prompt",
     "entropy": "entropy of the prediction at each response token, in nats",
     "sum_p2": "Σp² of the prediction at each response token",

@@ -20,6 +20,7 @@ from assets.incremental import fill, in_blocks
 from assets.partitions import SOURCES, same_source, whole_pool
 from assets.step import Result, Step, check_specs
 from methods import text
+from methods.importance import prompting
 from methods.numerics import neighbours as search
 from methods.quality import readability
 from resources.causal_lm import CausalLM
@@ -28,11 +29,15 @@ from resources.settings import Settings
 from resources.tables import LakeResource
 from resources.token_pass import TOKEN_STATISTICS_SCHEMA
 
-COUNTS, TOKENS, NEIGHBOURS, FEATURES = (
+COUNTS, TOKENS, NEIGHBOURS, FEATURES, PERTURBATIONS = (
     dg.AssetKey(["evidence", name])
-    for name in ("text_counts", "token_statistics", "neighbours", "readability_features")
+    for name in ("text_counts", "token_statistics", "neighbours", "readability_features", "prompt_perturbations")
 )
 NEIGHBOURS_KEPT = 10
+ASKED_AGAIN = 10
+"""Perturbed copies of an instruction."""
+ROWS_ASKED = 32
+"""Rows whose copies are passed and kept together."""
 
 
 @dg.asset(
@@ -129,7 +134,7 @@ def _summary(features: pl.LazyFrame) -> pl.DataFrame:
     group_name="evidence",
     partitions_def=SOURCES,
     deps=FROM_FILTERED,
-    code_version="1",
+    code_version="2",
     kinds={"parquet", "transformers"},
     pool="gpu",
     tags={"cost": "gpu"},
@@ -170,6 +175,79 @@ def token_statistics(
         return Result(done.data, facts, shown)
 
     yield from step.make(TOKENS, identity, compute)
+
+
+@dg.asset(
+    key=PERTURBATIONS,
+    group_name="evidence",
+    partitions_def=SOURCES,
+    deps=FROM_FILTERED,
+    code_version="1",
+    kinds={"parquet", "transformers"},
+    pool="gpu",
+    tags={"cost": "gpu"},
+    check_specs=check_specs(PERTURBATIONS.path, SOURCES),
+    description=f"For each response token, ln p behind the instruction as it is, and behind {ASKED_AGAIN} copies of it "
+    "from which words are missing: eleven passes a row, made only where somebody asks for what is read off them.",
+)
+def prompt_perturbations(
+    context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, causal_lm: CausalLM
+) -> Iterator[Any]:
+    """Pass the rows that were not yet, each with its instruction perturbed."""
+    step = Step(context, lake, settings)
+    identity = {**causal_lm.identity(), "copies": ASKED_AGAIN}
+
+    def compute() -> Result:
+        cache = step.lake.cache("prompt_perturbations", {"code": step.code_version(PERTURBATIONS), **identity})
+        rows = rows_to_assess(step).select("row_id", "messages", "instruction", "input", "response")
+
+        def ask(todo: pl.LazyFrame, total: int) -> Iterator[pl.DataFrame]:
+            yield pl.DataFrame(schema=dict(prompting.PERTURBATIONS_SCHEMA))
+            progress = step.progress(f"{identity.get('model', 'language model')} asked again", total)
+            for block in todo.collect().iter_slices(ROWS_ASKED):
+                yield asked_again(block, causal_lm)
+                progress.advance(block.height)
+
+        done = fill(step, PERTURBATIONS, rows, [], ask, cache)
+        return Result(done.data, {**done.facts, **coverage(step), **share_not_ok(done.data)})
+
+    yield from step.make(PERTURBATIONS, identity, compute)
+
+
+def asked_again(rows: pl.DataFrame, causal_lm: CausalLM) -> pl.DataFrame:
+    """`prompting.PERTURBATIONS_SCHEMA` of some rows: each is passed once for every form of its instruction."""
+    forms = [
+        {"row_id": f"{row['row_id']}/{number}", "messages": _with_instruction(row, form)}
+        for row in rows.iter_rows(named=True)
+        for number, form in enumerate(prompting.perturbed(row["instruction"], ASKED_AGAIN))
+    ]
+    asked = pl.DataFrame(forms, schema={"row_id": pl.String, "messages": rows.schema["messages"]})
+    passed = pl.concat(list(causal_lm.token_statistics(asked, alone=False)))
+    lists = (
+        passed.with_columns(pl.col("row_id").str.split("/"))
+        .with_columns(number=pl.col("row_id").list.last().cast(pl.Int64), row_id=pl.col("row_id").list.first())
+        .sort("row_id", "number")
+        .group_by("row_id", maintain_order=True)
+        .agg(
+            status=pl.col("status").filter(pl.col("status") != "ok").first().fill_null("ok"),
+            logp=pl.col("logp_conditional"),
+        )
+    )
+    short = pl.Series([prompting.perturbation_status(text) for text in rows["instruction"]])
+    told = rows.select("row_id", short=short).join(lists, on="row_id", how="left", maintain_order="left")
+    status = pl.when(pl.col("status") == "ok").then("short").otherwise("status")
+    return told.select("row_id", status=status, logp=pl.when(status == "ok").then("logp")).cast(
+        pl.Schema(dict(prompting.PERTURBATIONS_SCHEMA))
+    )
+
+
+def _with_instruction(row: dict[str, Any], instruction: str) -> list[dict[str, str]]:
+    """The row's messages with another instruction at the head of what the user says first."""
+    first = next((place for place, m in enumerate(row["messages"]) if m["role"] == "user"), None)
+    return [
+        {**m, "content": instruction + m["content"][len(row["instruction"]) :]} if place == first else m
+        for place, m in enumerate(row["messages"])
+    ]
 
 
 @dg.asset(
@@ -218,4 +296,4 @@ def neighbours(
     yield from step.make(NEIGHBOURS, config, compute, pool)
 
 
-ASSETS = (text_counts, readability_features, token_statistics, neighbours)
+ASSETS = (text_counts, readability_features, token_statistics, prompt_perturbations, neighbours)

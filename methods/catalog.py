@@ -19,16 +19,20 @@ from methods.diversity import vendi as diversity_vendi
 from methods.diversity import word_measures as diversity_words
 from methods.importance import familiarity as importance_familiarity
 from methods.importance import handcrafted as importance_handcrafted
+from methods.importance import prompting as importance_prompting
 from methods.kinds import Indicator, Measure, Method, Selector
 from methods.quality import corpus as quality_corpus
 from methods.quality import dqi_measures as quality_dqi
 from methods.quality import dqi_rows as quality_dqi_rows
 from methods.quality import flags as quality_flags
 from methods.quality import handcrafted as quality_handcrafted
+from methods.quality import memorization as quality_memorization
 from methods.quality import model as quality_model
+from methods.quality import predictability as quality_predictability
 from methods.quality import readability as quality_readability
 from methods.quality import repetition as quality_repetition
 from methods.quality import spelling as quality_spelling
+from methods.selection import bands as selection_bands
 from methods.selection import basic as selection_basic
 from methods.selection import quotas as selection_quotas
 
@@ -41,11 +45,14 @@ INDICATORS: tuple[Indicator, ...] = (
     *quality_flags.INDICATORS,
     *quality_dqi_rows.INDICATORS,
     *quality_model.INDICATORS,
+    *quality_memorization.INDICATORS,
+    *quality_predictability.INDICATORS,
     *diversity_handcrafted.INDICATORS,
     *diversity_geometry.INDICATORS,
     *diversity_overlap.INDICATORS,
     *importance_handcrafted.INDICATORS,
     *importance_familiarity.INDICATORS,
+    *importance_prompting.INDICATORS,
 )
 
 MEASURES: tuple[Measure, ...] = (
@@ -58,6 +65,7 @@ MEASURES: tuple[Measure, ...] = (
 SELECTORS: tuple[Selector, ...] = (
     *selection_basic.SELECTORS,
     *selection_quotas.SELECTORS,
+    *selection_bands.SELECTORS,
     *diversity_coreset.SELECTORS,
 )
 

@@ -10,6 +10,7 @@ response has the same token ids with its prompt and alone. A turn ends with its 
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -76,14 +77,18 @@ class CausalLM(dg.ConfigurableResource):
             "template": self.template,
         }
 
-    def token_statistics(self, rows: pl.DataFrame, on_progress: Progress | None = None) -> Iterator[pl.DataFrame]:
+    def token_statistics(
+        self, rows: pl.DataFrame, on_progress: Progress | None = None, alone: bool = True
+    ) -> Iterator[pl.DataFrame]:
         """`token_pass.TOKEN_STATISTICS_SCHEMA` for all rows, one finished frame at a time, longest rows first.
+
+        Without ``alone`` the responses are passed behind their prompts only, and ``logp_alone`` is null.
 
         ``rows`` has ``row_id`` and ``messages``, or instead of the latter ``instruction``, ``input``, ``response``.
         Each frame is complete for its rows, so that the caller can store it before asking for the next.
         """
         if models.is_fake(self.model):
-            yield from self._fake().token_statistics(rows, on_progress)
+            yield from self._fake().token_statistics(rows, on_progress, alone)
             return
         if self.template not in ("plain", "chat"):
             raise ValueError(f"template={self.template!r} is not known: use plain or chat.")
@@ -92,7 +97,7 @@ class CausalLM(dg.ConfigurableResource):
         row_ids = rows["row_id"].to_list()
         done = 0
         for group in self._groups(lengths):
-            yield self._finished([row_ids[i] for i in group], [conversations[i] for i in group])
+            yield self._finished([row_ids[i] for i in group], [conversations[i] for i in group], alone)
             done += len(group)
             if on_progress is not None:
                 on_progress(done, len(row_ids))
@@ -108,23 +113,24 @@ class CausalLM(dg.ConfigurableResource):
     def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
         """Rows that are finished together: about 16 batches' worth, so that batches hold sequences of like length."""
         worth = [min(length, 4 * self.max_tokens) + 64 for length in lengths]  # characters; a token has about four
-        return token_pass.batches(worth, 16 * 4 * self._budget() // 2)
+        return token_pass.groups(worth, 16 * 4 * self._budget() // 2)
 
-    def _finished(self, row_ids: list[str], conversations: list[list[dict[str, str]]]) -> pl.DataFrame:
+    def _finished(
+        self, row_ids: list[str], conversations: list[list[dict[str, str]]], alone: bool = True
+    ) -> pl.DataFrame:
         plans = self._plans(row_ids, conversations)
+        if not alone:
+            plans = [replace(plan, alone=[]) for plan in plans]
         passes = [(i, k, s) for i, plan in enumerate(plans) for k, s in enumerate(plan.sequences)]
         results: list[list[Any]] = [[None] * len(plan.sequences) for plan in plans]
-        for full in (True, False):  # the conversations need all numbers, the turns alone only ln p
-            chosen = [(i, k, s) for i, k, s in passes if (k == 0) == full]
-            if not chosen:
-                continue
+        if passes:
             loaded = self._load()
 
-            def score(batch: list[Any], loaded: _Loaded = loaded, full: bool = full) -> list[Any]:
-                return token_pass.score_batch(loaded.model, loaded.head, batch, full)
+            def score(batch: list[Any]) -> list[Any]:
+                return token_pass.score_batch(loaded.model, loaded.head, batch)
 
-            found = token_pass.score_all(score, [s for _, _, s in chosen], self._budget())
-            for (i, k, _), numbers in zip(chosen, found, strict=True):
+            found = token_pass.score_all(score, [s for _, _, s in passes], self._budget())
+            for (i, k, _), numbers in zip(passes, found, strict=True):
                 results[i][k] = numbers
         return token_pass.frame_of(plans, results)
 

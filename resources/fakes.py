@@ -102,12 +102,15 @@ class FakeCausalLM(CausalLM):
         """As the real one's, with the name of the fake."""
         return {"model": self.model, "content": _VERSION, "kind": "causal_lm", "max_tokens": self.max_tokens}
 
-    def token_statistics(self, rows: pl.DataFrame, on_progress: Progress | None = None) -> Iterator[pl.DataFrame]:
+    def token_statistics(
+        self, rows: pl.DataFrame, on_progress: Progress | None = None, alone: bool = True
+    ) -> Iterator[pl.DataFrame]:
         """As the real one: finished frames, every row once, here in the order of the rows and 256 at a time."""
         for start in range(0, rows.height, 256):
             part = rows.slice(start, 256)
             lines = [self._line(row["row_id"], _messages(row)) for row in part.iter_rows(named=True)]
-            yield pl.DataFrame(lines, schema=TOKEN_STATISTICS_SCHEMA)
+            frame = pl.DataFrame(lines, schema=TOKEN_STATISTICS_SCHEMA)
+            yield frame if alone else frame.with_columns(logp_alone=pl.lit(None, pl.List(pl.Float32)))
             if on_progress is not None:
                 on_progress(start + part.height, rows.height)
 

@@ -7,6 +7,7 @@ and how a conversation is written down for it, is said in `causal_lm`; what the 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,6 @@ EMPTY_RESPONSE = "empty_response"
 NO_RESPONSE_TOKENS = "no_response_tokens"
 TEMPLATE_MISMATCH = "template_mismatch"
 OUT_OF_MEMORY = "out_of_memory"
-
-CONDITIONAL = ("logp_conditional", "entropy", "sum_p2", "top1", "top2")
 
 _COLUMNS: dict[str, Any] = {
     "row_id": pl.String,
@@ -104,8 +103,8 @@ def plan_row(row_id: str, segments: Sequence[tuple[list[int], bool]], header: li
     return Plan(row_id, status, Sequence_(tokens, kept), alone)
 
 
-def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices in batches whose padded size (longest times count) is at most ``budget``, or of a single sequence.
+def groups(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices in groups whose padded size (longest times count) is at most ``budget``, or of a single sequence.
 
     Longest first: a batch that does not fit into memory shows at once, and neighbours are of like length.
     """
@@ -118,6 +117,32 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return made
 
 
+_BATCH = 48
+"""What a batch costs by itself, in tokens: many small batches pad least and are slowest."""
+
+
+def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """As `groups`, but with the least padding that the budget allows: every cut between two lengths is weighed."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    least, cut = [0.0], [0]
+    for end in range(1, len(order) + 1):
+        best, where = float("inf"), end - 1
+        for start in range(end - 1, -1, -1):
+            padded = lengths[order[start]] * (end - start)
+            if padded > budget and end - start > 1:
+                break
+            if least[start] + padded + _BATCH < best:
+                best, where = least[start] + padded + _BATCH, start
+        least.append(best)
+        cut.append(where)
+    made: list[list[int]] = []
+    end = len(order)
+    while end:
+        made.append(order[cut[end] : end])
+        end = cut[end]
+    return made[::-1]
+
+
 @dataclass(frozen=True)
 class Head:
     """From hidden states to scores over the vocabulary, the way the model itself does it."""
@@ -128,12 +153,12 @@ class Head:
     softcap: float | None = None
 
     def __call__(self, hidden: Any) -> Any:
-        """float32 scores (n, vocabulary)."""
-        scores = self.project(hidden).float()
+        """Scores (n, vocabulary) in the model's precision, or in float32 where they are scaled or capped."""
+        scores = self.project(hidden)
         if self.scale != 1.0:
-            scores = scores.mul_(self.scale)
+            scores = scores.float().mul_(self.scale)
         if self.softcap:
-            scores = scores.div_(self.softcap).tanh_().mul_(self.softcap)
+            scores = scores.float().div_(self.softcap).tanh_().mul_(self.softcap)
         return scores
 
 
@@ -147,7 +172,7 @@ def head_of(model: Any) -> Head:
     head = Head(project, project.weight.shape[0], scale, softcap)
     with torch.inference_mode():
         few = torch.arange(3, 9, device=model.device)[None] % config.vocab_size
-        mine = head(_trunk(model, few)[0])
+        mine = head(_trunk(model, few)[0]).float()
         theirs = model(input_ids=few, use_cache=False).logits[0].float()
     if mine.shape != theirs.shape or not torch.allclose(mine, theirs, rtol=2e-2, atol=0.25):
         raise RuntimeError(
@@ -163,43 +188,69 @@ def _trunk(model: Any, ids: Any) -> Any:
     return model.base_model(input_ids=ids, use_cache=False).last_hidden_state
 
 
-def label_statistics(hidden: Any, labels: Any, head: Head, full: bool, chunk: int) -> dict[str, np.ndarray]:
+NUMBERS = ("logp", "entropy", "sum_p2", "top1", "top2", "hit")
+"""What is known of a position, in this order (that of `methods.numerics.vocabulary`)."""
+
+
+def label_statistics(hidden: Any, labels: Any, head: Head, chunk: int) -> np.ndarray:
     """The numbers of the spec's one-pass table for n positions, from (n, width) hidden states and (n,) next tokens.
 
-    With p the softmax of the scores at a position: ``logp = ln p_label``; with ``full`` also
+    (n, 6) float64, by column `NUMBERS`. With p the softmax of the scores at a position: ``logp = ln p_label``,
     ``entropy = -sum p ln p`` in nats, ``sum_p2 = sum p^2``, the two largest p, and ``hit`` = the label is the (or a)
     most probable token. Only ``chunk`` positions are spread over the vocabulary at a time.
     """
+    found = np.empty((len(labels), len(NUMBERS)))
+    of_scores = _by_rows if hidden.device.type == "cpu" else _by_columns
+    for start in range(0, len(labels), chunk):
+        part = slice(start, start + chunk)
+        of_scores(head(hidden[part]), labels[part], found[part])
+    return found
+
+
+def _by_rows(scores: Any, labels: Any, found: np.ndarray) -> None:
+    """On a CPU: each row of scores is read once, by compiled code, on as many threads as torch has."""
+    from concurrent.futures import ThreadPoolExecutor
+
     import torch
 
-    n = len(labels)
-    names = (*CONDITIONAL, "hit") if full else CONDITIONAL[:1]
-    found = {name: torch.empty(n, dtype=torch.float32, device=hidden.device) for name in names}
-    for start in range(0, n, chunk):
-        part = slice(start, start + chunk)
-        scores = head(hidden[part])
-        if full:
-            two = scores.topk(2, dim=-1).values
-            top = two[:, :1]
-        else:
-            top = scores.amax(dim=-1, keepdim=True)
-        scores = scores.sub_(top)
-        label = scores.gather(1, labels[part, None])[:, 0]
-        weights = scores.exp()
-        total = weights.sum(dim=-1)
-        log_total = total.log()
-        found["logp_conditional"][part] = label - log_total
-        if full:
-            expected = torch.linalg.vecdot(weights, scores) / total
-            found["entropy"][part] = (log_total - expected).clamp_min(0.0)
-            found["sum_p2"][part] = torch.linalg.vecdot(weights, weights) / total.square()
-            found["top1"][part] = total.reciprocal()
-            found["top2"][part] = (two[:, 1] - two[:, 0]).exp() / total
-            found["hit"][part] = (label == 0).float()
-    return {name: values.cpu().numpy() for name, values in found.items()}
+    from methods.numerics.vocabulary import statistics
+
+    if scores.dtype == torch.bfloat16:
+        bits, shift = scores.view(torch.uint16).numpy(), 16
+    else:
+        bits, shift = scores.float().contiguous().view(torch.int32).numpy(), 0
+    threads = max(1, torch.get_num_threads())
+    edges = np.linspace(0, len(found), threads + 1).astype(int)
+    parts = [slice(a, b) for a, b in pairwise(edges.tolist())]
+    wanted = labels.numpy()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda part: statistics(bits[part], shift, wanted[part], found[part]), parts))
 
 
-def score_batch(model: Any, head: Head, sequences: Sequence[Sequence_], full: bool) -> list[dict[str, np.ndarray]]:
+def _by_columns(scores: Any, labels: Any, found: np.ndarray) -> None:
+    """On a GPU: whole blocks of scores at a time, in float32."""
+    import torch
+
+    scores = scores.float()
+    two = scores.topk(2, dim=-1).values
+    scores = scores.sub_(two[:, :1])
+    label = scores.gather(1, labels[:, None])[:, 0]
+    weights = scores.exp()
+    total = weights.sum(dim=-1)
+    log_total = total.log()
+    away = scores.clamp_min_(-1e4)  # a forbidden token has p = 0 and p ln p = 0, not nothing
+    columns = (
+        label - log_total,
+        (log_total - torch.linalg.vecdot(weights, away) / total).clamp_min(0.0),
+        torch.linalg.vecdot(weights, weights) / total.square(),
+        total.reciprocal(),
+        (two[:, 1] - two[:, 0]).exp() / total,
+        (label == 0).float(),
+    )
+    found[:] = torch.stack(columns, dim=1).cpu().numpy()
+
+
+def score_batch(model: Any, head: Head, sequences: Sequence[Sequence_]) -> list[np.ndarray]:
     """One forward pass over sequences of like length; for each, its numbers at the scored tokens in order."""
     import torch
 
@@ -214,18 +265,16 @@ def score_batch(model: Any, head: Head, sequences: Sequence[Sequence_], full: bo
         hidden = _trunk(model, ids.to(model.device))
         hidden = hidden[rows.to(hidden.device), (columns - 1).to(hidden.device)]  # position j - 1 predicts token j
         room = 32 << 20 if hidden.device.type == "cpu" else 512 << 20  # bytes; a CPU's cache holds little more
-        chunk = max(1, room // (head.vocabulary * 4))
-        found = label_statistics(hidden, ids[rows, columns].to(hidden.device), head, full, chunk)
-    ends = np.cumsum([len(w) for w in where])[:-1]
-    parts = {name: np.split(values, ends) for name, values in found.items()}
-    return [{name: parts[name][i] for name in parts} for i in range(len(sequences))]
+        chunk = max(1, room // (head.vocabulary * hidden.element_size()))
+        found = label_statistics(hidden, ids[rows, columns].to(hidden.device), head, chunk)
+    return np.split(found, np.cumsum([len(w) for w in where])[:-1])
 
 
 def score_all(
-    score: Callable[[list[Sequence_]], list[dict[str, np.ndarray]]], sequences: Sequence[Sequence_], budget: int
-) -> list[dict[str, np.ndarray] | None]:
+    score: Callable[[list[Sequence_]], list[np.ndarray]], sequences: Sequence[Sequence_], budget: int
+) -> list[np.ndarray | None]:
     """Score all sequences in batches; a batch that does not fit into memory is halved. None: not even alone."""
-    found: list[dict[str, np.ndarray] | None] = [None] * len(sequences)
+    found: list[np.ndarray | None] = [None] * len(sequences)
     waiting = batches([len(s.tokens) for s in sequences], budget)[::-1]
     while waiting:
         batch = waiting.pop()
@@ -242,7 +291,7 @@ def score_all(
     return found
 
 
-def frame_of(plans: Sequence[Plan], results: Sequence[list[dict[str, np.ndarray] | None]]) -> pl.DataFrame:
+def frame_of(plans: Sequence[Plan], results: Sequence[list[np.ndarray | None]]) -> pl.DataFrame:
     """The finished lines of some rows: ``results`` holds, for each plan, the conditional pass and then each turn's."""
     lines = []
     for plan, found in zip(plans, results, strict=True):
@@ -252,11 +301,19 @@ def frame_of(plans: Sequence[Plan], results: Sequence[list[dict[str, np.ndarray]
         if len(passes) < len(found):
             line["status"] = OUT_OF_MEMORY
         elif plan.conditional is not None:
-            scored = plan.conditional.n_scored
-            line["n_response_tokens"] = scored
-            line["n_prompt_tokens"] = len(plan.conditional.tokens) - scored
-            line.update({name: passes[0][name] for name in CONDITIONAL})
-            line["hit"] = passes[0]["hit"].astype(np.bool_)
-            line["logp_alone"] = np.concatenate([numbers["logp_conditional"] for numbers in passes[1:]])
-        lines.append({k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in line.items()})
+            line |= _numbers_of(plan.conditional, passes)
+        lines.append(line)
     return pl.DataFrame(lines, schema=TOKEN_STATISTICS_SCHEMA)
+
+
+def _numbers_of(conditional: Sequence_, passes: Sequence[np.ndarray]) -> dict[str, Any]:
+    """The columns of a row whose passes are all there."""
+    scored = dict(zip(NUMBERS, passes[0].T, strict=True))
+    return {
+        "n_response_tokens": conditional.n_scored,
+        "n_prompt_tokens": len(conditional.tokens) - conditional.n_scored,
+        "logp_conditional": scored["logp"].tolist(),
+        "logp_alone": np.concatenate([numbers[:, 0] for numbers in passes[1:]]).tolist() if passes[1:] else None,
+        **{name: scored[name].tolist() for name in ("entropy", "sum_p2", "top1", "top2")},
+        "hit": scored["hit"].astype(np.bool_).tolist(),
+    }

@@ -17,11 +17,12 @@ STATISTICS = ("evidence/token_statistics",)
 
 
 def _status(block: pl.DataFrame, tokens: str, keep_truncated: bool) -> pl.Series:
-    """The evidence's own status first; then truncation, then an empty list."""
+    """The evidence's own status first, unless it is a cut that is asked for; then truncation, then an empty list."""
     empty = pl.col(tokens).list.len().fill_null(0) == 0
     cut = pl.col("truncated").fill_null(False) & (not keep_truncated)
+    welcome = (pl.col("status") == "truncated") & keep_truncated & ~empty
     return block.select(
-        pl.when(pl.col("status") != OK)
+        pl.when((pl.col("status") != OK) & ~welcome)
         .then("status")
         .when(cut)
         .then(pl.lit("truncated"))

@@ -126,6 +126,19 @@ def test_every_status(method):
     assert method.compute(statistics(rows).head(0), **method.params).schema == found.schema
 
 
+@pytest.mark.parametrize("method", INDICATORS, ids=lambda method: method.id)
+def test_a_cut_row_is_scored_on_request(method):
+    """As the pass writes it: the status says `truncated` too."""
+    good = of_distributions([[0.6, 0.3, 0.1]], [1], alone=[0.2])
+    rows = statistics(
+        [("truncated", True, good), ("truncated", True, {name: [] for name in LISTS}), ("ok", False, good)]
+    )
+    strict = method.compute(rows, **method.params)
+    assert strict["status"].to_list() == ["truncated", "truncated", "ok"]
+    kept = method.compute(rows, **{**method.params, "keep_truncated": True})
+    assert kept["status"].to_list() == ["ok", "truncated", "ok"] and kept["value"][0] == strict["value"][2]
+
+
 def test_random_distributions_against_plain_numpy():
     rng = np.random.default_rng(7)
     rows, wanted = [], []

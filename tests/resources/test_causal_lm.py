@@ -1,5 +1,6 @@
 """Token statistics against a plain forward pass with all scores, row by row; masks, cuts, templates, statuses."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -257,10 +258,10 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_row_that_does_not_is_named(
     real = token_pass.score_batch
     longest = max(line["n_prompt_tokens"] + line["n_response_tokens"] for line in expected.values())
 
-    def small(model: Any, head: Any, sequences: list[Any], full: bool) -> Any:
+    def small(model: Any, head: Any, sequences: list[Any]) -> Any:
         if len(sequences) > 1 or len(sequences[0].tokens) >= longest:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return real(model, head, sequences, full)
+        return real(model, head, sequences)
 
     monkeypatch.setattr(token_pass, "score_batch", small)
     found = table(lm(tiny), rows_of(*SINGLE))
@@ -285,14 +286,39 @@ def test_label_statistics_by_hand() -> None:
     p = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]])
     head = token_pass.Head(lambda scores: scores.clone(), 3)
     for chunk in (1, 2, 9):
-        found = token_pass.label_statistics(p.log() + 5, torch.tensor([0, 2]), head, True, chunk)
-        np.testing.assert_allclose(np.exp(found["logp_conditional"]), [0.7, 0.3], atol=1e-6)
-        el2n = np.sqrt(found["sum_p2"] - 2 * np.exp(found["logp_conditional"]) + 1)
+        numbers = token_pass.label_statistics(p.log() + 5, torch.tensor([0, 2]), head, chunk)
+        found = dict(zip(token_pass.NUMBERS, numbers.T, strict=True))
+        np.testing.assert_allclose(np.exp(found["logp"]), [0.7, 0.3], atol=1e-6)
+        el2n = np.sqrt(found["sum_p2"] - 2 * np.exp(found["logp"]) + 1)
         np.testing.assert_allclose(el2n, [0.374166, 0.927362], atol=1e-5)
         np.testing.assert_allclose(found["top1"] - found["top2"], [0.5, 0.3], atol=1e-6)
         expected = [-sum(q * math.log(q) for q in row) for row in p.tolist()]
         np.testing.assert_allclose(found["entropy"], expected, atol=1e-6)
         assert found["hit"].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
+def test_the_compiled_numbers_are_those_of_torch_and_of_double_precision(kind: str) -> None:
+    """Blocks of the vocabulary that come late and hold the largest score, ties, forbidden tokens, huge gaps."""
+    import torch
+
+    torch.manual_seed(0)
+    scores = (torch.randn(40, 1300) * torch.linspace(0.1, 12, 40)[:, None]).to(getattr(torch, kind))
+    scores[0] = 0.0  # all tied
+    scores[1, 1200] = 300.0  # all but certain
+    scores[2, ::2] = float("-inf")
+    scores[3, 5] = scores[3, 1250] = scores[3].max() + 1  # two share the lead
+    labels = torch.randint(0, 1300, (40,))
+    labels[2], labels[3] = 3, 1250
+    one, other = np.empty((40, 6)), np.empty((40, 6))
+    token_pass._by_rows(scores.clone(), labels, one)
+    token_pass._by_columns(scores.clone(), labels, other)
+    np.testing.assert_allclose(one[:, [0, 1, 2, 3, 4]], other[:, [0, 1, 2, 3, 4]], rtol=2e-5, atol=2e-5)
+    assert one[:, 5].tolist() == other[:, 5].tolist() and one[3, 5] == 1.0
+    p = torch.softmax(scores.double(), dim=-1).numpy()
+    np.testing.assert_allclose(one[:, 0], np.log(p[np.arange(40), labels]), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(one[:, 2], (p * p).sum(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(one[:, 3], p.max(axis=1), rtol=1e-5)
 
 
 @given(
@@ -322,6 +348,25 @@ def test_batches_hold_everything_once_within_the_budget(lengths: list[int], budg
     assert sorted(i for batch in made for i in batch) == list(range(len(lengths)))
     for batch in made:
         assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= budget
+
+
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=9), budget=st.integers(1, 200))
+def test_no_other_cuts_pad_less(lengths: list[int], budget: int) -> None:
+    """Against every way to cut the sorted lengths."""
+
+    def cost(parts: list[list[int]]) -> int:
+        return sum(max(part) * len(part) + token_pass._BATCH for part in parts)
+
+    ordered = sorted(lengths, reverse=True)
+    ways = []
+    for cuts in itertools.product([False, True], repeat=len(ordered) - 1):
+        parts = [[ordered[0]]]
+        for length, new in zip(ordered[1:], cuts, strict=True):
+            parts.append([length]) if new else parts[-1].append(length)
+        if all(len(part) == 1 or part[0] * len(part) <= budget for part in parts):
+            ways.append(cost(parts))
+    made = [[lengths[i] for i in batch] for batch in token_pass.batches(lengths, budget)]
+    assert cost(made) == min(ways)
 
 
 def test_plain_segments_leave_nothing_out() -> None:

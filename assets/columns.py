@@ -44,6 +44,8 @@ MEANING = {
     "n_response_tokens": "tokens of the response that were scored",
     "logp_conditional": "ln p of each response token, given the prompt",
     "logp": "ln p of each response token behind the instruction, and behind each perturbed copy of it",
+    "logp_yes": "ln p of yes as the answer to each question",
+    "logp_no": "ln p of no as the answer to each question",
     "logp_alone": "ln p of each response token, without the prompt",
     "entropy": "entropy of the prediction at each response token, in nats",
     "sum_p2": "Σp² of the prediction at each response token",

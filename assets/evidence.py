@@ -5,7 +5,7 @@ neighbours across the pool. The counting rules are `methods.text`, the model is 
 `methods.numerics`. Every pass keeps what it has finished: killed, it goes on from there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -22,16 +22,20 @@ from assets.step import Result, Step, check_specs
 from methods import text
 from methods.importance import prompting
 from methods.numerics import neighbours as search
-from methods.quality import readability
+from methods.quality import readability, yes_no
+from methods.rows import TEXT
 from resources.causal_lm import CausalLM
 from resources.encoder import Encoder
 from resources.settings import Settings
 from resources.tables import LakeResource
 from resources.token_pass import TOKEN_STATISTICS_SCHEMA
 
-COUNTS, TOKENS, NEIGHBOURS, FEATURES, PERTURBATIONS = (
+COUNTS, TOKENS, PERTURBATIONS, YES_NO, NEIGHBOURS, FEATURES = (
     dg.AssetKey(["evidence", name])
-    for name in ("text_counts", "token_statistics", "neighbours", "readability_features", "prompt_perturbations")
+    for name in (
+        *("text_counts", "token_statistics", "prompt_perturbations", "yes_no"),
+        *("neighbours", "readability_features"),
+    )
 )
 NEIGHBOURS_KEPT = 10
 ASKED_AGAIN = 10
@@ -251,6 +255,58 @@ def _with_instruction(row: dict[str, Any], instruction: str) -> list[dict[str, s
 
 
 @dg.asset(
+    key=YES_NO,
+    group_name="evidence",
+    partitions_def=SOURCES,
+    deps=FROM_FILTERED,
+    code_version="1",
+    kinds={"parquet", "transformers"},
+    pool="gpu",
+    tags={"cost": "gpu"},
+    check_specs=check_specs(YES_NO.path, SOURCES),
+    description="For each question that is asked about a row, ln p of yes and of no as the next token of a language "
+    "model: one pass a question, nothing is generated. Made only where somebody asks for what is read off it.",
+)
+def yes_or_no(
+    context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, causal_lm: CausalLM
+) -> Iterator[Any]:
+    """Ask about the rows that were not asked about yet."""
+    step = Step(context, lake, settings)
+    questions = list(settings.params.get("autods_lm_score", {}).get("questions", yes_no.QUESTIONS))
+    identity = {**causal_lm.identity(), "questions": questions}
+
+    def compute() -> Result:
+        cache = step.lake.cache("yes_no", {"code": step.code_version(YES_NO), **identity})
+        rows = rows_to_assess(step).select("row_id", text=TEXT)
+
+        def ask(todo: pl.LazyFrame, total: int) -> Iterator[pl.DataFrame]:
+            yield pl.DataFrame(schema=dict(yes_no.YES_NO_SCHEMA))
+            progress = step.progress(f"{identity.get('model', 'language model')} asked for yes or no", total)
+            for block in todo.collect().iter_slices(ROWS_ASKED):
+                yield asked_yes_or_no(block, questions, causal_lm)
+                progress.advance(block.height)
+
+        done = fill(step, YES_NO, rows, [], ask, cache)
+        return Result(done.data, {**done.facts, **coverage(step), **share_not_ok(done.data)})
+
+    yield from step.make(YES_NO, identity, compute)
+
+
+def asked_yes_or_no(rows: pl.DataFrame, questions: Sequence[str], causal_lm: CausalLM) -> pl.DataFrame:
+    """`yes_no.YES_NO_SCHEMA` of some rows (``row_id``, ``text``)."""
+    words = (*yes_no.YES, *yes_no.NO)
+    prompts = [prompt for text in rows["text"] for prompt in yes_no.yes_no_prompts(text, questions)]
+    logp = causal_lm.next_token(prompts, words).reshape(rows.height, len(questions), len(words))
+    unread = np.isnan(logp).all(axis=2).any(axis=1)
+    sides = np.split(np.where(np.isnan(logp), yes_no.UNSEEN, logp), [len(yes_no.YES)], axis=2)
+    yes, no = (pl.Series(side.max(axis=2, initial=yes_no.UNSEEN).tolist(), dtype=pl.List(pl.Float64)) for side in sides)
+    status = pl.Series(np.where(unread, "too_long", "ok"), dtype=pl.String)
+    table = pl.DataFrame({"row_id": rows["row_id"], "status": status, "logp_yes": yes, "logp_no": no})
+    fine = pl.col("status") == "ok"
+    return table.with_columns(pl.when(fine).then("logp_yes"), pl.when(fine).then("logp_no"))
+
+
+@dg.asset(
     key=NEIGHBOURS,
     group_name="evidence",
     deps=[same_source("filtered/pool"), whole_pool("embedded/minilm")],
@@ -296,4 +352,4 @@ def neighbours(
     yield from step.make(NEIGHBOURS, config, compute, pool)
 
 
-ASSETS = (text_counts, readability_features, token_statistics, prompt_perturbations, neighbours)
+ASSETS = (text_counts, readability_features, token_statistics, prompt_perturbations, yes_or_no, neighbours)

@@ -32,6 +32,7 @@ from methods.quality import predictability as quality_predictability
 from methods.quality import readability as quality_readability
 from methods.quality import repetition as quality_repetition
 from methods.quality import spelling as quality_spelling
+from methods.quality import yes_no as quality_yes_no
 from methods.selection import bands as selection_bands
 from methods.selection import basic as selection_basic
 from methods.selection import quotas as selection_quotas
@@ -47,6 +48,7 @@ INDICATORS: tuple[Indicator, ...] = (
     *quality_model.INDICATORS,
     *quality_memorization.INDICATORS,
     *quality_predictability.INDICATORS,
+    *quality_yes_no.INDICATORS,
     *diversity_handcrafted.INDICATORS,
     *diversity_geometry.INDICATORS,
     *diversity_overlap.INDICATORS,

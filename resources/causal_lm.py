@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from resources import compute, models, token_pass
@@ -36,6 +37,10 @@ HEADERS = {
 
 CHAT_ROLES = {"tool_call": "assistant", "tool": "user"}
 """Roles that many chat templates refuse, and what they are written as; they keep the turns alternating."""
+
+
+_ANYTHING = {"role": "assistant", "content": "x"}
+"""An answer that stands for any, where only what comes before it is wanted."""
 
 
 class _Loaded(NamedTuple):
@@ -101,6 +106,40 @@ class CausalLM(dg.ConfigurableResource):
             done += len(group)
             if on_progress is not None:
                 on_progress(done, len(row_ids))
+
+    def next_token(self, prompts: Sequence[str], words: Sequence[str]) -> np.ndarray:
+        """(prompts, words) float64: ln p of each word as the first token of an answer to each prompt.
+
+        NaN where a word is not a single token of the vocabulary, and for a prompt that is too long or does not fit into
+        memory. The prompts are written as a user's message, by the template; nothing is generated.
+        """
+        if models.is_fake(self.model):
+            return self._fake().next_token(prompts, words)
+        loaded = self._load()
+        found = np.full((len(prompts), len(words)), np.nan)
+        ids = _tokenised(loaded.tokenizer, words)
+        known = [at for at, word in enumerate(words) if len(ids.get(word, [])) == 1]
+        asked = [self._opened(loaded, prompt) for prompt in prompts]
+        fitting = [at for at, tokens in enumerate(asked) if len(tokens) <= min(self.max_tokens, loaded.limit)]
+
+        def score(batch: list[Any]) -> list[Any]:
+            return token_pass.next_batch(loaded.model, loaded.head, batch, [ids[words[at]][0] for at in known])
+
+        sequences = [token_pass.Sequence_(asked[at], []) for at in fitting]
+        for at, numbers in zip(fitting, token_pass.score_all(score, sequences, self._budget()), strict=True):
+            if numbers is not None:
+                found[at, known] = numbers
+        return found
+
+    def _opened(self, loaded: _Loaded, prompt: str) -> list[int]:
+        """The tokens of a user's message and of what opens the answer to it."""
+        segments = self._segments(loaded.tokenizer, [{"role": "user", "content": prompt}, _ANYTHING])
+        if isinstance(segments, str):
+            raise ValueError(
+                f"This tokenizer's chat template cannot open an answer ({segments}): set template='plain'."
+            )
+        ids = _tokenised(loaded.tokenizer, [segments[0][0]])[segments[0][0]]
+        return [*(loaded.bos if self.template == "plain" else []), *ids]
 
     def _fake(self) -> "CausalLM":
         from resources.fakes import FakeCausalLM  # it is built on this class

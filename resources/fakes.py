@@ -114,6 +114,15 @@ class FakeCausalLM(CausalLM):
             if on_progress is not None:
                 on_progress(start + part.height, rows.height)
 
+    def next_token(self, prompts: Sequence[str], words: Sequence[str]) -> np.ndarray:
+        """ln p of each word behind each prompt: hashed, and likelier where the prompt holds the word."""
+        return np.array(
+            [
+                [_position("", word, word.strip().lower() in prompt.lower().split())[0] for word in words]
+                for prompt in prompts
+            ]
+        ).reshape(len(prompts), len(words))
+
     def _line(self, row_id: str, messages: list[dict[str, str]]) -> dict[str, Any]:
         if not any(m["role"] == "assistant" and m["content"].strip() for m in messages):
             return {"row_id": row_id, "status": EMPTY_RESPONSE, "truncated": False}

@@ -270,6 +270,21 @@ def score_batch(model: Any, head: Head, sequences: Sequence[Sequence_]) -> list[
     return np.split(found, np.cumsum([len(w) for w in where])[:-1])
 
 
+def next_batch(model: Any, head: Head, sequences: Sequence[Sequence_], words: Sequence[int]) -> list[np.ndarray]:
+    """For each sequence ln p of these tokens (float64) at the place behind its last."""
+    import torch
+
+    width = max(len(s.tokens) for s in sequences)
+    ids = torch.zeros((len(sequences), width), dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence.tokens)] = torch.tensor(sequence.tokens)
+    last = torch.tensor([len(s.tokens) - 1 for s in sequences])
+    with torch.inference_mode():
+        hidden = _trunk(model, ids.to(model.device))[torch.arange(len(sequences)), last]
+        scores = head(hidden).double().log_softmax(dim=-1)
+    return list(scores[:, list(words)].cpu().numpy())
+
+
 def score_all(
     score: Callable[[list[Sequence_]], list[np.ndarray]], sequences: Sequence[Sequence_], budget: int
 ) -> list[np.ndarray | None]:

@@ -27,7 +27,7 @@ from resources.lake import NAME, Lake, LakeError, Source
 from resources.tables import LakeResource
 
 EXTENSIONS = tuple(KINDS)
-LAST_USED = (["evidence", "token_statistics"], ["evidence", "prompt_perturbations"])
+LAST_USED = (["evidence", "token_statistics"], ["evidence", "prompt_perturbations"], ["evidence", "yes_no"])
 """Expensive passes that join a lane only once a person has asked for them somewhere: what you use is kept fresh."""
 FEATURES = dg.AssetKey(["evidence", "readability_features"])
 """Read by indicators alone: it joins a lane with the first of them."""

@@ -280,6 +280,27 @@ def test_progress_counts_rows(tiny: Path) -> None:
     assert calls[-1] == (4, 4) and [c[0] for c in calls] == sorted({c[0] for c in calls})
 
 
+def test_the_next_token_of_a_prompt(tiny: Path, oracle: Plain) -> None:
+    import torch
+
+    words = [word for word in ("a", "e", "the", "Yes", "No") if len(oracle.ids(word)) == 1]
+    assert len(words) >= 2
+    prompts = ["Is it so?", "Name one letter, or two.", "x"]
+    found = lm(tiny).next_token(prompts, [*words, "surely no single token of this vocabulary"])
+    assert np.isnan(found[:, -1]).all()
+    for prompt, line in zip(prompts, found, strict=True):
+        tokens = oracle.ids(f"### Instruction:\n{prompt}\n\n### Response:\n")
+        with torch.no_grad():
+            p = oracle.model(torch.tensor([tokens])).logits[0, -1].double().log_softmax(-1)
+        np.testing.assert_allclose(line[:-1], [p[oracle.ids(word)[0]].item() for word in words], atol=1e-4)
+
+
+def test_a_prompt_that_is_too_long_has_no_next_token(tiny: Path) -> None:
+    found = lm(tiny, max_tokens=24).next_token(["x", "word " * 60], ["a"])
+    assert np.isfinite(found[0, 0]) and np.isnan(found[1, 0])
+    assert lm(tiny).next_token([], ["a"]).shape == (0, 1)
+
+
 def test_label_statistics_by_hand() -> None:
     import torch
 

@@ -1,0 +1,54 @@
+"""Asking for yes or no: one value a question, the likeliest way to write each, and rows that could not be read."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from assets.evidence import asked_yes_or_no
+from methods.quality.yes_no import NO, UNSEEN, YES, YES_NO_SCHEMA, autods_lm_score
+from resources.fakes import FakeCausalLM
+
+ROWS = pl.DataFrame({"row_id": ["a" * 32, "b" * 32], "text": ["Two and two are four.", "Ships sail."]})
+QUESTIONS = ["Is it short?", "Is it true?", "Is it new?"]
+
+
+class Scripted(FakeCausalLM):
+    """Answers by a table: the k-th prompt gets the k-th line."""
+
+    lines: list[list[float]]
+
+    def next_token(self, prompts, words):  # type: ignore[no-untyped-def]
+        assert list(words) == [*YES, *NO] and len(prompts) == len(self.lines)
+        return np.array(self.lines)
+
+
+def test_the_likeliest_way_to_write_an_answer_counts() -> None:
+    nothing = float("nan")
+    line = [-3.0, -1.0, nothing, -2.0, -0.5, nothing, nothing, nothing]
+    found = asked_yes_or_no(ROWS[:1], ["Is it?"], Scripted(lines=[line]))
+    assert found.schema == pl.Schema(dict(YES_NO_SCHEMA))
+    assert found.row(0)[1:] == ("ok", [-1.0], [-0.5])
+    mute = asked_yes_or_no(ROWS[:1], ["Is it?"], Scripted(lines=[[nothing] * 4 + [-0.5] * 4]))
+    assert mute.row(0)[1:] == ("ok", [UNSEEN], [-0.5])
+
+
+def test_a_row_that_was_not_read_has_no_answers() -> None:
+    lines = [[-1.0] * 8, [float("nan")] * 8, [-1.0] * 8, [-2.0] * 8]
+    found = asked_yes_or_no(ROWS, QUESTIONS[:2], Scripted(lines=lines))
+    assert found["status"].to_list() == ["too_long", "ok"]
+    assert found["logp_yes"].to_list() == [None, [-1.0, -2.0]]
+
+
+def test_every_question_of_every_row() -> None:
+    found = asked_yes_or_no(ROWS, QUESTIONS, FakeCausalLM())
+    assert found["row_id"].to_list() == ROWS["row_id"].to_list()
+    assert found["logp_yes"].list.len().to_list() == found["logp_no"].list.len().to_list() == [3, 3]
+    values = autods_lm_score(found)["value"]
+    assert values.is_between(0, 1).all()
+    alone = asked_yes_or_no(ROWS[1:], QUESTIONS, FakeCausalLM())
+    assert autods_lm_score(alone)["value"][0] == pytest.approx(values[1])
+
+
+def test_no_question() -> None:
+    found = asked_yes_or_no(ROWS, [], FakeCausalLM())
+    assert autods_lm_score(found)["status"].to_list() == ["no_question"] * 2

@@ -277,7 +277,7 @@ def yes_or_no(
 
     def compute() -> Result:
         cache = step.lake.cache("yes_no", {"code": step.code_version(YES_NO), **identity})
-        rows = rows_to_assess(step).select("row_id", text=TEXT)
+        rows = rows_to_assess(step).select("row_id", "response", text=TEXT)
 
         def ask(todo: pl.LazyFrame, total: int) -> Iterator[pl.DataFrame]:
             yield pl.DataFrame(schema=dict(yes_no.YES_NO_SCHEMA))
@@ -293,14 +293,15 @@ def yes_or_no(
 
 
 def asked_yes_or_no(rows: pl.DataFrame, questions: Sequence[str], causal_lm: CausalLM) -> pl.DataFrame:
-    """`yes_no.YES_NO_SCHEMA` of some rows (``row_id``, ``text``)."""
+    """`yes_no.YES_NO_SCHEMA` of some rows (``row_id``, ``text``, ``response``)."""
     words = (*yes_no.YES, *yes_no.NO)
     prompts = [prompt for text in rows["text"] for prompt in yes_no.yes_no_prompts(text, questions)]
     logp = causal_lm.next_token(prompts, words).reshape(rows.height, len(questions), len(words))
     unread = np.isnan(logp).all(axis=2).any(axis=1)
     sides = np.split(np.where(np.isnan(logp), yes_no.UNSEEN, logp), [len(yes_no.YES)], axis=2)
     yes, no = (pl.Series(side.max(axis=2, initial=yes_no.UNSEEN).tolist(), dtype=pl.List(pl.Float64)) for side in sides)
-    status = pl.Series(np.where(unread, "too_long", "ok"), dtype=pl.String)
+    mute = (rows["response"].str.strip_chars() == "").to_numpy()
+    status = pl.Series(np.where(mute, "empty_response", np.where(unread, "too_long", "ok")), dtype=pl.String)
     table = pl.DataFrame({"row_id": rows["row_id"], "status": status, "logp_yes": yes, "logp_no": no})
     fine = pl.col("status") == "ok"
     return table.with_columns(pl.when(fine).then("logp_yes"), pl.when(fine).then("logp_no"))

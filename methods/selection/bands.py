@@ -25,7 +25,8 @@ def ppl_prune(
     Equation: low: F <= r; mid: .5 - r/2 < F <= .5 + r/2; high: F > 1 - r, with F the ECDF of the perplexities and r the
     share that is kept. Of ten values r = .2 keeps the ranks 1-2, 5-6 or 9-10.
 
-    Parameters: `rate` is r; None is the budget's share of the candidates, so that the part is as large as the budget.
+    Parameters: `rate` is r; None is the budget's share of the candidates, and then the part is as large as the budget:
+    rows are taken by their place among all, equal values by lowest index.
     `band` is `low`, `mid` or `high`. Which is best depends on the data and has to be tried: the paper found high best
     for the Pile and the middle for Dolma.
 
@@ -37,8 +38,8 @@ def ppl_prune(
     the middle rank, ties by lowest index. With one, by chance under the seed, for a band that is larger than the budget
     is to be sampled as a whole. Gain: the score. Rows outside the band are refused with their place.
 
-    Equal values share the largest rank: where they lie across a bound, low and mid may keep fewer rows than the
-    budget, and high and mid more, which the budget cuts.
+    With a `rate` equal values share the largest rank: where they lie across a bound, low and mid may keep fewer rows
+    than r of them, and high and mid more.
 
     Source: Ankner et al. 2024 (arXiv 2405.20541); the middle band for pre-training: Marion et al. 2023.
     """
@@ -49,9 +50,13 @@ def ppl_prune(
     n_take = at_most(candidates, budget)
     score = require(candidates, "score", "ppl_prune_low_mid_high").astype(np.float64)
     from_its_end = _from_its_end(score, band)  # refuses NaN
-    keep, bounds = _inside(score, n_take / max(len(score), 1) if rate is None else rate, band)
-    order = from_its_end if rate is None else np.random.default_rng(seed).permutation(len(score))
-    order = order[keep[order]][:n_take].astype(np.int64)
+    if rate is None:
+        order = from_its_end[:n_take].astype(np.int64)
+        keep, bounds = np.isin(np.arange(len(score)), order), f"the {band} {n_take} of {len(score)} ranks"
+    else:
+        keep, bounds = _inside(score, rate, band)
+        by_chance = np.random.default_rng(seed).permutation(len(score))
+        order = by_chance[keep[by_chance]][:n_take].astype(np.int64)
     share = ecdf(score)
     place = "{0:.6g} stands at share {1:.4g} of the pool"
     reason = [f"{place.format(score[i], share[i])}, inside {bounds}" for i in order]
@@ -73,7 +78,7 @@ def _from_its_end(score: np.ndarray, band: Band) -> np.ndarray:
     if band == "low":
         return ascending
     away = np.abs(np.arange(len(ascending)) - (len(ascending) - 1) / 2)
-    return ascending[np.lexsort((ascending, away))]
+    return ascending[np.lexsort((np.arange(len(ascending)), away))]  # of two as near, the lower, as in the band
 
 
 SELECTORS = (

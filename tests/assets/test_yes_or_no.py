@@ -8,7 +8,13 @@ from assets.evidence import asked_yes_or_no
 from methods.quality.yes_no import NO, UNSEEN, YES, YES_NO_SCHEMA, autods_lm_score
 from resources.fakes import FakeCausalLM
 
-ROWS = pl.DataFrame({"row_id": ["a" * 32, "b" * 32], "text": ["Two and two are four.", "Ships sail."]})
+ROWS = pl.DataFrame(
+    {
+        "row_id": ["a" * 32, "b" * 32],
+        "text": ["How much is it?\nTwo and two are four.", "Who sails?\nShips sail."],
+        "response": ["Two and two are four.", "Ships sail."],
+    }
+)
 QUESTIONS = ["Is it short?", "Is it true?", "Is it new?"]
 
 
@@ -47,6 +53,12 @@ def test_every_question_of_every_row() -> None:
     assert values.is_between(0, 1).all()
     alone = asked_yes_or_no(ROWS[1:], QUESTIONS, FakeCausalLM())
     assert autods_lm_score(alone)["value"][0] == pytest.approx(values[1])
+
+
+def test_a_row_without_an_answer_is_not_judged() -> None:
+    mute = ROWS.with_columns(response=pl.Series(["  ", "Ships sail."]))
+    found = asked_yes_or_no(mute, QUESTIONS, FakeCausalLM())
+    assert found["status"].to_list() == ["empty_response", "ok"]
 
 
 def test_no_question() -> None:

@@ -156,9 +156,9 @@ def test_every_indicator_gives_every_row_a_value_or_a_reason(folder, sources):
     assert ((found["status"] == "ok") == found["value"].is_not_null()).all()
     empty = found.filter((pl.col("source") == "a") & (pl.col("position") == 9), pl.col("value").is_not_null())
     # What a row without an answer still has: a prompt, a place among the vectors, no noise that could be asked for.
-    assert set(empty["indicator"]) <= {"prompt_length", "knn_1", "knn_i", "knn_jaccard", "pca_row_variance"} | {
-        name for name in ids if name.startswith("dqi") or name.endswith("flag")
-    }
+    assert set(empty["indicator"]) <= {
+        *("prompt_length", "knn_1", "knn_i", "knn_jaccard", "pca_row_variance", "aflite", "proxy_predictability")
+    } | {name for name in ids if name.startswith("dqi") or name.endswith("flag")}
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])

@@ -42,7 +42,7 @@ def test_ten_values(band, ranks):
 
 
 def test_middle_first():
-    assert RANKS[ppl_prune(pool(TEN), 5).order].tolist() == [5, 6, 7, 4, 3]  # equally far: by row
+    assert RANKS[ppl_prune(pool(TEN), 5).order].tolist() == [5, 6, 4, 7, 3]  # equally far: the lower
     assert RANKS[ppl_prune(pool(TEN[:9]), 1).order].tolist() == [5]  # of nine values, 8 is the fifth
 
 
@@ -95,9 +95,10 @@ def test_the_score_that_the_docstring_names_is_not_turned():
 
 
 def test_equal_values():
-    assert ppl_prune(pool([7] * 6), 2, band="low").order.tolist() == []  # all at share 1
-    assert ppl_prune(pool([7] * 6), 2, band="mid").order.tolist() == []
-    assert ppl_prune(pool([7] * 6), 2, band="high").order.tolist() == [0, 1]
+    for band, taken in (("low", [0, 1]), ("mid", [2, 3]), ("high", [0, 1])):
+        assert ppl_prune(pool([7] * 6), 2, band=band).order.tolist() == taken
+        at_a_rate = ppl_prune(pool([7] * 6), 2, band=band, rate=0.4).order
+        assert len(at_a_rate) == (2 if band == "high" else 0)  # all stand at share 1
     assert ppl_prune(pool([1, 2, 2, 3]), 2, band="high").order.tolist() == [3, 1]
 
 

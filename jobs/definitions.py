@@ -10,7 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets import automation, clustered, embedded, evaluated, evidence, filtered, raw, scored, selected
+from assets import automation, clustered, embedded, evaluated, evidence, filtered, passes, raw, scored, selected
 from methods.selection.recipe import Recipe, load_folder
 from resources.causal_lm import CausalLM
 from resources.encoder import Encoder
@@ -51,7 +51,7 @@ def build_defs(
     interval = sensor_interval or sensor_interval_from_env()
     home = (home or default_home()).absolute()
     recipes = recipes_of(home) if recipes is None else tuple(recipes)
-    sources = (*raw.ASSETS, *filtered.ASSETS, *evidence.ASSETS, *embedded.ASSETS, *scored.ASSETS)
+    sources = (*raw.ASSETS, *filtered.ASSETS, *evidence.ASSETS, *passes.ASSETS, *embedded.ASSETS, *scored.ASSETS)
     across = (*clustered.ASSETS, *selected.build_assets(recipes), *evaluated.build_assets(recipes))
     assets = (*sources, *across)
     lane = [key for asset in assets if asset.partitions_def for key in asset.keys]

@@ -107,16 +107,17 @@ class CausalLM(dg.ConfigurableResource):
             if on_progress is not None:
                 on_progress(done, len(row_ids))
 
-    def next_token(self, prompts: Sequence[str], words: Sequence[str]) -> np.ndarray:
-        """(prompts, words) float64: ln p of each word as the first token of an answer to each prompt.
+    def next_token(self, prompts: Sequence[str], words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+        """ln p of each word as the first token of an answer to each prompt: (prompts, words) float64, and a status a
+        prompt (``ok``, ``too_long``, ``out_of_memory``).
 
-        NaN where a word is not a single token of the vocabulary, and for a prompt that is too long or does not fit into
-        memory. The prompts are written as a user's message, by the template; nothing is generated.
+        NaN where a word is not a single token of the vocabulary, and for a prompt that is not ``ok``. The prompts are
+        written as a user's message, by the template; nothing is generated.
         """
         if models.is_fake(self.model):
             return self._fake().next_token(prompts, words)
         loaded = self._load()
-        found = np.full((len(prompts), len(words)), np.nan)
+        found, status = np.full((len(prompts), len(words)), np.nan), [token_pass.TOO_LONG] * len(prompts)
         ids = _tokenised(loaded.tokenizer, words)
         known = [at for at, word in enumerate(words) if len(ids.get(word, [])) == 1]
         asked = [self._opened(loaded, prompt) for prompt in prompts]
@@ -127,9 +128,10 @@ class CausalLM(dg.ConfigurableResource):
 
         sequences = [token_pass.Sequence_(asked[at], []) for at in fitting]
         for at, numbers in zip(fitting, token_pass.score_all(score, sequences, self._budget()), strict=True):
+            status[at] = token_pass.OUT_OF_MEMORY if numbers is None else token_pass.OK
             if numbers is not None:
                 found[at, known] = numbers
-        return found
+        return found, status
 
     def _opened(self, loaded: _Loaded, prompt: str) -> list[int]:
         """The tokens of a user's message and of what opens the answer to it."""

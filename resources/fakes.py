@@ -114,14 +114,11 @@ class FakeCausalLM(CausalLM):
             if on_progress is not None:
                 on_progress(start + part.height, rows.height)
 
-    def next_token(self, prompts: Sequence[str], words: Sequence[str]) -> np.ndarray:
+    def next_token(self, prompts: Sequence[str], words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
         """ln p of each word behind each prompt: hashed, and likelier where the prompt holds the word."""
-        return np.array(
-            [
-                [_position("", word, word.strip().lower() in prompt.lower().split())[0] for word in words]
-                for prompt in prompts
-            ]
-        ).reshape(len(prompts), len(words))
+        held = [set(prompt.lower().split()) for prompt in prompts]
+        found = [[_position("", word, word.strip().lower() in prompt)[0] for word in words] for prompt in held]
+        return np.array(found).reshape(len(prompts), len(words)), [OK] * len(prompts)
 
     def _line(self, row_id: str, messages: list[dict[str, str]]) -> dict[str, Any]:
         if not any(m["role"] == "assistant" and m["content"].strip() for m in messages):

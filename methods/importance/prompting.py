@@ -110,6 +110,50 @@ def perturbation_status(instruction: str, fewest: int = 2) -> str:
 
 
 # --- what was answered: prompt uncertainty ---------------------------------------------------------------------------
+def forms_of(rows: pl.DataFrame, k: int = 10) -> pl.DataFrame:
+    """What is to be passed for some rows (``row_id, messages, instruction``): a row for every form of an instruction.
+
+    ``row_id`` becomes ``ID/NUMBER`` with number 0 for the instruction as it is. Only the head of what the user says
+    first is changed: the row's input and its further turns stay.
+    """
+    forms = [
+        {"row_id": f"{row['row_id']}/{number}", "messages": _with_instruction(row, form)}
+        for row in rows.iter_rows(named=True)
+        for number, form in enumerate(perturbed(row["instruction"], k))
+    ]
+    return pl.DataFrame(forms, schema={"row_id": pl.String, "messages": rows.schema["messages"]})
+
+
+def _with_instruction(row: Mapping[str, Any], instruction: str) -> list[dict[str, str]]:
+    first = next((place for place, m in enumerate(row["messages"]) if m["role"] == "user"), None)
+    return [
+        {**m, "content": instruction + m["content"][len(row["instruction"]) :]} if place == first else m
+        for place, m in enumerate(row["messages"])
+    ]
+
+
+def gathered(rows: pl.DataFrame, passed: pl.DataFrame) -> pl.DataFrame:
+    """`PERTURBATIONS_SCHEMA` from the passes of `forms_of` (``row_id, status, logp_conditional``), in the rows' order.
+
+    A row has the status of its first form that could not be passed.
+    """
+    lists = (
+        passed.with_columns(pl.col("row_id").str.split("/"))
+        .with_columns(number=pl.col("row_id").list.last().cast(pl.Int64), row_id=pl.col("row_id").list.first())
+        .sort("row_id", "number")
+        .group_by("row_id", maintain_order=True)
+        .agg(
+            status=pl.col("status").filter(pl.col("status") != OK).first().fill_null(OK),
+            logp=pl.col("logp_conditional"),
+        )
+    )
+    short = pl.Series([perturbation_status(text) for text in rows["instruction"]], dtype=pl.String)
+    told = rows.select("row_id", short=short).join(lists, on="row_id", how="left", maintain_order="left")
+    status = pl.when(pl.col("status") == OK).then("short").otherwise("status")
+    found = told.select("row_id", status=status, logp=pl.when(status == OK).then("logp"))
+    return found.cast(pl.Schema(dict(PERTURBATIONS_SCHEMA)))
+
+
 def prompt_uncertainty(block: pl.DataFrame, mode: str = "sentence") -> pl.DataFrame:
     """How much the probability of the response changes when words of the instruction are dropped.
 

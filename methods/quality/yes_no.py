@@ -36,6 +36,7 @@ QUESTIONS = (
 
 YES, NO = ("Yes", "YES", " Yes", " YES"), ("No", "NO", " No", " NO")
 """Ways to write the answer; one that is not a single token of the model's vocabulary is left out."""
+WORDS = (*YES, *NO)
 
 UNSEEN = -100.0
 """Stands for ln p of an answer that none of these ways can write."""
@@ -54,6 +55,36 @@ def yes_no_prompts(text: str, questions: Sequence[str] = QUESTIONS, longest: int
     """One prompt a question about the first ``longest`` characters of a text; the next token is the answer."""
     before, behind = _ASKED.split("{text}")
     return [before + text[:longest] + behind.replace("{question}", question) for question in questions]
+
+
+def checked(questions: Any) -> list[str]:
+    """The questions as a list; a single text is one question, and anything else is refused."""
+    found = [questions] if isinstance(questions, str) else questions
+    if not isinstance(found, list | tuple) or not all(isinstance(text, str) and text.strip() for text in found):
+        raise ValueError(f'questions must be a list of texts, e.g. ["Is the text about law?"]; got {questions!r}')
+    return list(found)
+
+
+def answered(rows: pl.DataFrame, n_questions: int, logp: np.ndarray, status: Sequence[str]) -> pl.DataFrame:
+    """`YES_NO_SCHEMA` of some rows (``row_id, response``) from the answers to their prompts, question by question.
+
+    ``logp`` (rows x questions, `WORDS`) is NaN where a word cannot be written, ``status`` tells for each prompt whether
+    it was read. Of several ways to write an answer the likeliest counts. A row without a response is not judged, and
+    one of whose prompts any could not be read has that prompt's status.
+    """
+    sides = np.split(np.where(np.isnan(logp), UNSEEN, logp), [len(YES)], axis=1)
+    yes, no = (
+        pl.Series(side.max(axis=1).reshape(rows.height, n_questions).tolist(), dtype=pl.List(pl.Float64))
+        for side in sides
+    )
+    asked = np.array(status, dtype=object).reshape(rows.height, n_questions)
+    unread = [next((one for one in line if one != OK), OK) for line in asked]
+    mute = (rows["response"].str.strip_chars() == "").to_list()
+    said = ["empty_response" if empty else other for empty, other in zip(mute, unread, strict=True)]
+    table = pl.DataFrame({"row_id": rows["row_id"], "status": said, "logp_yes": yes, "logp_no": no})
+    fine = pl.col("status") == OK
+    found = table.with_columns(pl.when(fine).then("logp_yes"), pl.when(fine).then("logp_no"))
+    return found.cast(pl.Schema(dict(YES_NO_SCHEMA)))
 
 
 def autods_lm_score(block: pl.DataFrame, questions: Sequence[str] = QUESTIONS) -> pl.DataFrame:

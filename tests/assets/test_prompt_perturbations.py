@@ -3,8 +3,7 @@
 import polars as pl
 import pytest
 
-from assets import evidence
-from assets.evidence import ASKED_AGAIN, asked_again
+from assets.passes import ASKED_AGAIN, asked_again
 from methods.importance.prompting import PERTURBATIONS_SCHEMA, perturbed, prompt_uncertainty
 from methods.rows import ROW_SCHEMA
 from resources.fakes import FakeCausalLM
@@ -78,5 +77,4 @@ def test_the_reading_of_a_row_that_hangs_on_its_instruction() -> None:
 
 
 def test_nothing_to_ask() -> None:
-    assert evidence.ROWS_ASKED > 1
     assert prompt_uncertainty(asked_again(ROWS[1:2], FakeCausalLM()))["status"].to_list() == ["too_short"]

@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from assets.evidence import asked_yes_or_no
-from methods.quality.yes_no import NO, UNSEEN, YES, YES_NO_SCHEMA, autods_lm_score
+from assets.passes import asked_yes_or_no
+from methods.quality.yes_no import NO, UNSEEN, YES, YES_NO_SCHEMA, autods_lm_score, checked
 from resources.fakes import FakeCausalLM
 
 ROWS = pl.DataFrame(
@@ -22,10 +22,11 @@ class Scripted(FakeCausalLM):
     """Answers by a table: the k-th prompt gets the k-th line."""
 
     lines: list[list[float]]
+    said: list[str] | None = None
 
     def next_token(self, prompts, words):  # type: ignore[no-untyped-def]
         assert list(words) == [*YES, *NO] and len(prompts) == len(self.lines)
-        return np.array(self.lines)
+        return np.array(self.lines), self.said or ["ok"] * len(prompts)
 
 
 def test_the_likeliest_way_to_write_an_answer_counts() -> None:
@@ -40,8 +41,9 @@ def test_the_likeliest_way_to_write_an_answer_counts() -> None:
 
 def test_a_row_that_was_not_read_has_no_answers() -> None:
     lines = [[-1.0] * 8, [float("nan")] * 8, [-1.0] * 8, [-2.0] * 8]
-    found = asked_yes_or_no(ROWS, QUESTIONS[:2], Scripted(lines=lines))
-    assert found["status"].to_list() == ["too_long", "ok"]
+    for why in ("too_long", "out_of_memory"):
+        found = asked_yes_or_no(ROWS, QUESTIONS[:2], Scripted(lines=lines, said=["ok", why, "ok", "ok"]))
+        assert found["status"].to_list() == [why, "ok"]
     assert found["logp_yes"].to_list() == [None, [-1.0, -2.0]]
 
 
@@ -59,6 +61,20 @@ def test_a_row_without_an_answer_is_not_judged() -> None:
     mute = ROWS.with_columns(response=pl.Series(["  ", "Ships sail."]))
     found = asked_yes_or_no(mute, QUESTIONS, FakeCausalLM())
     assert found["status"].to_list() == ["empty_response", "ok"]
+
+
+def test_a_model_that_can_write_neither_answer_has_none() -> None:
+    """It was read, so it is not called too long."""
+    found = asked_yes_or_no(ROWS[:1], ["Is it?"], Scripted(lines=[[float("nan")] * 8]))
+    assert found["status"].to_list() == ["ok"]
+    assert autods_lm_score(found).row(0) == (None, "no_answer")
+
+
+def test_a_single_text_is_one_question() -> None:
+    assert checked("Is it law?") == ["Is it law?"] and checked(("a?", "b?")) == ["a?", "b?"]
+    for wrong in (3, ["a?", 4], [""], {"a": "b"}):
+        with pytest.raises(ValueError, match="questions must be a list of texts"):
+            checked(wrong)
 
 
 def test_no_question() -> None:

@@ -286,8 +286,8 @@ def test_the_next_token_of_a_prompt(tiny: Path, oracle: Plain) -> None:
     words = [word for word in ("a", "e", "the", "Yes", "No") if len(oracle.ids(word)) == 1]
     assert len(words) >= 2
     prompts = ["Is it so?", "Name one letter, or two.", "x"]
-    found = lm(tiny).next_token(prompts, [*words, "surely no single token of this vocabulary"])
-    assert np.isnan(found[:, -1]).all()
+    found, status = lm(tiny).next_token(prompts, [*words, "surely no single token of this vocabulary"])
+    assert np.isnan(found[:, -1]).all() and status == ["ok"] * 3
     for prompt, line in zip(prompts, found, strict=True):
         tokens = oracle.ids(f"### Instruction:\n{prompt}\n\n### Response:\n")
         with torch.no_grad():
@@ -296,9 +296,10 @@ def test_the_next_token_of_a_prompt(tiny: Path, oracle: Plain) -> None:
 
 
 def test_a_prompt_that_is_too_long_has_no_next_token(tiny: Path) -> None:
-    found = lm(tiny, max_tokens=24).next_token(["x", "word " * 60], ["a"])
-    assert np.isfinite(found[0, 0]) and np.isnan(found[1, 0])
-    assert lm(tiny).next_token([], ["a"]).shape == (0, 1)
+    found, status = lm(tiny, max_tokens=24).next_token(["x", "word " * 60], ["a"])
+    assert np.isfinite(found[0, 0]) and np.isnan(found[1, 0]) and status == ["ok", "too_long"]
+    nothing, none = lm(tiny).next_token([], ["a"])
+    assert nothing.shape == (0, 1) and none == []
 
 
 def test_label_statistics_by_hand() -> None:

@@ -3,7 +3,7 @@
 Here belongs embedding one source: an index in Parquet, the vectors in LanceDB. The encoder is `resources.encoder`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -39,7 +39,7 @@ def vectors_of(lake: LakeResource, encoder: Encoder) -> VectorStore:
     return lake.vectors("minilm", vectors_identity(encoder))
 
 
-def encode_with(lake: LakeResource, encoder: Encoder) -> Encode:
+def encode_with(lake: LakeResource, encoder: Encoder, log: Callable[[str], None] | None = None) -> Encode:
     """Any texts to vectors; each text is encoded once, and its vector kept under a hash of the text."""
     store = lake.vectors("texts", vectors_identity(encoder))
 
@@ -48,7 +48,7 @@ def encode_with(lake: LakeResource, encoder: Encoder) -> Encode:
         known = store.row_ids()
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known and text.strip()}
         names = list(new)
-        progress = Progress("embedding texts", len(new), "texts")
+        progress = Progress("embedding texts", len(new), "texts", log)
         for block in encoder.encode(list(new.values())) if new else ():
             fine = np.isfinite(block.vectors).all(axis=1)
             store.append([names[i] for i in block.indices[fine]], block.vectors[fine])

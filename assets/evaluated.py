@@ -7,6 +7,7 @@ card states both.
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -17,10 +18,9 @@ from assets import automation, metadata
 from assets.partitions import same_source, whole_pool
 from assets.selected import aside_of, ledger_path
 from assets.step import Result, Step, check_specs
-from assets.views import subset_view
+from assets.views import quality_of, subset_view
 from methods import catalog
 from methods.diversity import intervals
-from methods.selection.aggregate import ecdf
 from methods.selection.recipe import Recipe
 from resources.encoder import Encoder
 from resources.settings import Settings
@@ -161,9 +161,10 @@ def _measures(
 ) -> list[tuple[Any, ...]]:
     needs = {need for m in CARD_MEASURES for need in m.needs}
     quality = _quality(step, recipe)
-    views = {
-        name: subset_view(step.resource, encoder, ids, pool, needs, quality, sets["pool"]) for name, ids in sets.items()
-    }
+    views = {name: subset_view(step.resource, encoder, ids, pool, needs, quality) for name, ids in sets.items()}
+    tags = views["pool"].tags
+    known = None if tags is None else frozenset(tags.explode().drop_nulls())
+    views = {name: replace(view, known_tags=known) for name, view in views.items()}
     return [
         (
             *(m.id, m.axis, m.direction),
@@ -177,11 +178,11 @@ def _measures(
 
 
 def _quality(step: Step, recipe: Recipe) -> pl.DataFrame | None:
-    """The recipe's score of each row, as its share of the rows that score no better: never negative."""
+    """What the recipe's own score says of the rows that it scored."""
     if recipe.score is None:
         return None
     ledger = step.lake.scan(ledger_path(recipe.name)).select("row_id", "score").drop_nulls().unique("row_id").collect()
-    return ledger.select("row_id", quality=pl.Series(ecdf(ledger["score"].to_numpy()), dtype=pl.Float64))
+    return quality_of(ledger["row_id"], ledger["score"])
 
 
 def _means(step: Step, recipe: Recipe, sets: dict[str, pl.Series], pool: Sequence[str]) -> list[tuple[Any, ...]]:

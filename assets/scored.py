@@ -232,7 +232,7 @@ def _of_pool(needs: tuple[str, ...], members: Sequence[Indicator]) -> dg.AssetsD
             if stored:
                 yield from step.unchanged(key, stored)
                 continue
-            view = view or pool_view(lake, encoder, pool, needs, copies=settings.all_rows)
+            view = view or pool_view(lake, encoder, pool, needs, settings.all_rows, context.log.info)
             table = pl.concat([view.row_ids.to_frame("row_id"), member.compute(view, **params)], how="horizontal")
             table = table.filter(~pl.col("row_id").str.starts_with(COPY))
             yield from step.publish(

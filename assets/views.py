@@ -4,7 +4,7 @@ Here belongs putting a `Pool` or a `Subset` together from the lake, every field 
 means stands in `methods.kinds`; which tables lie behind it, here.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from assets.embedded import encode_with, vectors_of
 from assets.evidence import NEIGHBOURS_KEPT
 from methods.kinds import Pool, Subset
 from methods.rows import PROMPT
+from methods.selection.aggregate import ecdf
 from methods.tags import tags_of
 from resources.encoder import Encoder
 from resources.lake import Lake
@@ -74,15 +75,14 @@ def subset_view(
     sources: Sequence[str],
     needs: Collection[str],
     quality: pl.DataFrame | None = None,
-    pool: pl.Series | None = None,
 ) -> Subset:
     """These rows as a set to be measured, with the fields named in ``needs``.
 
-    ``quality`` has ``row_id`` and ``quality``; ``pool`` is what the rows were chosen from, if that is known.
+    ``quality`` has ``row_id`` and ``quality`` (see `quality_of`). What the rows were chosen from is not known here:
+    ``known_tags`` stays None.
     """
     lake: Lake = resource.lake
     words = lake.scan_sources(["evidence", "text_counts"], sources) if "words" in needs else None
-    known = _tags(lake, pool, sources) if "known_tags" in needs and pool is not None else None
     return Subset(
         row_ids=ids,
         vectors=vectors_of(resource, encoder).read(ids.to_list()) if "vectors" in needs else None,
@@ -92,19 +92,31 @@ def subset_view(
         else None,
         texts=_texts(lake, ids, sources) if "texts" in needs else None,
         tags=_tags(lake, ids, sources) if {"tags", "known_tags"} & set(needs) else None,
-        known_tags=None if known is None else frozenset(known.explode().drop_nulls()),
         quality=None if quality is None else in_order(ids, quality.lazy()).collect()["quality"].to_numpy(),
         encode=encode_with(resource, encoder) if "encode" in needs else None,
     )
+
+
+def quality_of(ids: pl.Series, score: pl.Series) -> pl.DataFrame:
+    """Scores (higher is better) as a quality that is never negative: each row's share of rows that score no better."""
+    return pl.DataFrame({"row_id": ids, "quality": pl.Series(ecdf(score.to_numpy()), dtype=pl.Float64)})
 
 
 # ---- the pool ------------------------------------------------------------------------------------------------------
 
 
 def pool_view(
-    resource: LakeResource, encoder: Encoder, sources: Sequence[str], needs: Collection[str], copies: bool
+    resource: LakeResource,
+    encoder: Encoder,
+    sources: Sequence[str],
+    needs: Collection[str],
+    copies: bool,
+    log: Callable[[str], None],
 ) -> Pool:
-    """The pool with the fields that these assets hold; ``copies``: every place of a content is a row of its own."""
+    """The pool with the fields that these assets hold; ``copies``: every place of a content is a row of its own.
+
+    ``log`` is told how far long work is.
+    """
     lake: Lake = resource.lake
     rows = lake.scan(["filtered", "pool"]).collect()
     ids = rows["row_id"]
@@ -120,7 +132,7 @@ def pool_view(
         else None,
         texts=_texts(lake, ids, sources) if "filtered/instructions" in needs else None,
         clusters=clusters_of(ids, _labels(lake)) if "clustered/kmeans" in needs else None,
-        encode=encode_with(resource, encoder) if "encode" in needs else None,
+        encode=encode_with(resource, encoder, log) if "encode" in needs else None,
     )
     return _with_copies(pool, rows["copies"].to_numpy()) if copies and pool.neighbours is not None else pool
 

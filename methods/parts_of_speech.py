@@ -20,11 +20,10 @@ scripts and numbers as ``other``. Ask the row's `language` before reading anythi
 
 from __future__ import annotations
 
-import unicodedata
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal
+
+from methods.english import data_file, without_accents
 
 CoarsePos = Literal["noun", "verb", "adj", "adv", "pron", "prep", "conj", "other"]
 
@@ -98,12 +97,9 @@ def _class_of_tag(tag: str) -> CoarsePos:
 @cache
 def _lexicon() -> dict[str, CoarsePos]:
     """Lower-cased word form -> class of its most frequent tag; a lower-case entry outdoes a capitalised one."""
-    package = find_spec("textblob")  # found, not imported: only the data file of the package is read
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("parts of speech need the lexicon of Brill's tagger: pip install textblob==0.20.1")
     known: dict[str, CoarsePos] = {}
     capitalised: dict[str, CoarsePos] = {}
-    for line in (Path(package.origin).parent / "en" / "en-lexicon.txt").read_text(encoding="utf-8").splitlines():
+    for line in data_file("textblob", "en", "en-lexicon.txt").read_text(encoding="utf-8").splitlines():
         form, _, tags = line.partition(" ")
         if form and tags and not line.startswith(";;;"):
             into = known if form.islower() else capitalised
@@ -111,16 +107,9 @@ def _lexicon() -> dict[str, CoarsePos]:
     return capitalised | known
 
 
-def _plain(word: str) -> str:
-    """The word without accents; ``naïve`` is ``naive``."""
-    if word.isascii():
-        return word
-    return "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
-
-
 def _by_form(word: str) -> CoarsePos:
     """The class of a word that the lexicon does not hold."""
-    plain = _plain(word)
+    plain = without_accents(word)
     if not any(c.isascii() and c.isalpha() for c in plain) or plain[0].isdigit():
         return "other"
     known = _lexicon()

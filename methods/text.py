@@ -32,7 +32,7 @@ from methods.parts_of_speech import POS, coarse_pos
 from methods.tokens import FENCE, LINK, TITLES, UNLINK, cut, hash_word, is_word, lowered, unspaced
 
 COUNTS_VERSION = "2"
-"""Part of the fingerprint of stored counts: raised when a rule or a dictionary (`english.VERSION`) changes."""
+"""Part of the fingerprint of stored counts: raised when a rule or the version of a dictionary changes."""
 
 FIELDS = ("prompt", "response")
 

@@ -325,7 +325,7 @@ def vocd_d(
     Equation: min_D sum_k [TTR(k) - (D/k)(sqrt(1 + 2k/D) - 1)]^2, TTR(k) the mean over samples of k words. T said six
     times gives .504071.
 
-    Direction: higher is more varied; nearly free of length. Usual English lies between 10 and 120.
+    Direction: higher is more varied; nearly free of length.
 
     Parameters: `field` is `response`, `prompt` or `both`. `method` is `analytic` (TTR(k) is its expectation, that is
     `hdd` with that k: exact, and much faster) or `sampled` (the mean of `draws` random samples, and D the mean of

@@ -68,7 +68,7 @@ def outlier_flag(pool: Pool, cut: float = 3.5, at_least: int = 5) -> pl.DataFram
     Direction: lower: 1 marks a row to look at. An outlier may be the best row of the pool; it is never the usual one.
 
     Parameters: `cut` is the robust z-score above which a value is far (3.5, Iglewicz and Hoaglin). `at_least` is the
-    number of columns in which a row must be far; 5 of 48 marks some 4 in 100 Alpaca answers, 3 some 9, 8 some 2.
+    number of columns (of 48) in which a row must be far.
 
     Statuses: those of the row's features: `empty_response`, `no_words`, `too_short`, `wrong_language`,
     `unknown_language`; `too_few_rows` where under three rows of the pool have features.

@@ -261,6 +261,15 @@ def test_a_subset_is_the_original_records_in_rank_order(folder, sources):
     assert len({json.dumps(record, sort_keys=True) for record in records}) == 5
 
 
+def test_the_card_counts_the_tags_of_the_pool(folder, sources):
+    chosen(folder, sources, "--budget", 2)
+    card = Lake(folder / "home").scan(["evaluated", "longest"]).collect()
+    lines = {line["measure"]: line for line in card.to_dicts()}
+    assert lines["tag_count"]["pool"] == 8 and lines["tag_coverage"]["pool"] == 1.0
+    assert lines["tag_coverage"]["subset"] == lines["tag_count"]["subset"] / 8
+    assert lines["quality_weighted_vendi"]["subset"] <= lines["vendi"]["subset"]
+
+
 def test_budgets_seeds_and_what_is_shown(folder, sources):
     half = chosen(folder, sources, "--budget", "50%", recipe="random")
     assert len(half) == 6  # of 13 distinct rows that the filters kept

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods import parts_of_speech
+from methods import english, parts_of_speech
 from methods.parts_of_speech import POS, coarse_pos
 from methods.tokens import tokenize
 
@@ -95,7 +95,7 @@ def test_the_package_is_read_without_being_imported():
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(parts_of_speech, "find_spec", lambda name: None)
+    monkeypatch.setattr(english, "find_spec", lambda name: None)
     parts_of_speech._lexicon.cache_clear()
     try:
         with pytest.raises(ModuleNotFoundError, match="pip install textblob"):

@@ -89,23 +89,9 @@ def band_signs(counts: np.ndarray, share: float | None, c: float, n: float | Non
     return sign_from((d - counts) * (counts - c))
 
 
-def band_terms(counts: np.ndarray, share: float | None, c: float = 1, ddof: int = 1) -> Pair:
-    """T1 = 1/sigma_v(count_v / #types) and T2 = (1/sum count) sum_v count_v * sign_v of one granularity."""
-    counts = np.asarray(counts, dtype=np.float64)
-    if not len(counts):
-        return None, None
-    sigma = spread(counts / len(counts), ddof)
-    return over(1.0, sigma), over(float((counts * band_signs(counts, share, c)).sum()), float(counts.sum()))
-
-
 def combine_bands(terms: Mapping[str, Pair]) -> float | None:
     """The sum of T1 * T2 over the granularities that have both."""
     return total(t1 * t2 for t1, t2 in terms.values() if t1 is not None and t2 is not None)
-
-
-def label_spread(counts: np.ndarray) -> np.ndarray:
-    """For each n-gram, sigma of its counts over the labels: (types, labels) -> (types,); labels without it count 0."""
-    return np.std(np.asarray(counts, dtype=np.float64), axis=1, ddof=1)
 
 
 # --- c3 --------------------------------------------------------------------------------------------------------------
@@ -121,18 +107,8 @@ def shortfall_term(n: int, shortfall: float) -> float | None:
 
 
 # --- c4 --------------------------------------------------------------------------------------------------------------
-def word_similarity_value(mean_similarity: np.ndarray, wsiml: float = 0.5) -> float | None:
-    """1/sum_i |m_i - WSIML| of one sentence, m_i = (sum_{j != i} sim(w_i, w_j))/L: v_s without its factor n_s."""
-    return over(1.0, float(np.abs(np.asarray(mean_similarity, dtype=np.float64) - wsiml).sum()))
-
-
-def mean_similarities(similarity: np.ndarray) -> np.ndarray:
-    """m_i of every word of one sentence from the (L, L) similarities; divided by L, the word itself left out."""
-    return (similarity.sum(axis=1) - np.diag(similarity)) / len(similarity)
-
-
 def word_similarity_terms(values: Sequence[float | None]) -> Terms:
-    """n_s/sum_s v_s with v_s = n_s * ``values`` (see `word_similarity_value`); sentences without a value left out."""
+    """n_s/sum_s v_s with v_s = n_s * ``values``, each 1/sum_i |m_i - WSIML| of a sentence; those without a value left out."""
     known = [value for value in values if value is not None]
     n = len(known)
     mean = math.fsum(known) if n else None  # (1/n) sum_s v_s = sum_s of the values without the factor n

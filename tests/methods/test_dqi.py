@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from methods.kinds import Subset
 from methods.parts_of_speech import coarse_pos
 from methods.quality import dqi, dqi_similarity, dqi_terms
-from methods.quality.dqi_counts import GRANULARITIES, PARTS, SHARES, count_words, lemma, occurrences, read_corpus
+from methods.quality.dqi_counts import (
+    GRANULARITIES,
+    PARTS,
+    SHARES,
+    band_sums,
+    count_words,
+    label_spreads,
+    lemma,
+    occurrences,
+    read_corpus,
+)
 from methods.quality.dqi_measures import MEASURES
 from methods.quality.dqi_terms import c1_terms, c2_terms, c3_terms, c4_terms, c5_terms, c6_terms, c7_terms
 from methods.quality.stopwords import STOP_WORDS
@@ -81,17 +91,21 @@ def test_vocabulary_from_texts():
     assert found["length_balance"] == pytest.approx((1 - 1 + 1) / 3)
 
 
+def bands(counts, share, c=1, ddof=1):
+    """T1 and T2 of types that occur so often, as the components compute them."""
+    keys = np.repeat(np.arange(len(counts)), counts)
+    return band_sums(keys, np.zeros(len(keys), dtype=np.int64), share, c, ddof).get(0, (None, None))
+
+
 def test_bands_by_hand():
-    t1, t2 = dqi.band_terms(np.array([2, 1, 1]), share=0.25)
+    t1, t2 = bands([2, 1, 1], share=0.25)
     assert t1 == pytest.approx(5.19615, abs=1e-5)
     assert t2 == pytest.approx((-2 + 1 + 1) / 4)  # d = 1: twice is too often, once lies on both bounds
-    assert dqi.band_terms(np.array([2, 1, 1]), share=0.5)[1] == 1  # d = 2: equal to the bound counts as inside
-    assert dqi.band_terms(np.array([3, 2, 1]), share=None)[1] == pytest.approx((-3 - 2 + 1) / 6)
-    assert dqi.band_terms(np.array([2, 2]), share=0.5) == (None, 1)
-    assert dqi.band_terms(np.array([]), share=0.5) == (None, None)
-    assert dqi.band_terms(np.array([2, 1, 1]), 0.5, ddof=0)[0] == pytest.approx(
-        1 / statistics.pstdev([2 / 3, 1 / 3, 1 / 3])
-    )
+    assert bands([2, 1, 1], share=0.5)[1] == 1  # d = 2: equal to the bound counts as inside
+    assert bands([3, 2, 1], share=None)[1] == pytest.approx((-3 - 2 + 1) / 6)
+    assert bands([2, 2], share=0.5) == (None, 1)
+    assert bands([], share=0.5) == (None, None)
+    assert bands([2, 1, 1], 0.5, ddof=0)[0] == pytest.approx(1 / statistics.pstdev([2 / 3, 1 / 3, 1 / 3]))
 
 
 def test_likeness_between_sentences_by_hand():
@@ -112,8 +126,6 @@ def test_likeness_between_sentences_from_vectors():
 
 
 def test_likeness_of_words_by_hand():
-    similarity = np.array([[1, 0.9], [0.9, 1]])
-    assert dqi.word_similarity_value(dqi.mean_similarities(similarity)) == pytest.approx(10)
     assert dqi.word_similarity_terms([10])["combined"] == pytest.approx(0.1)
     set_ = subset([("x y", "")], encode=table_encoder({"x": angle(1), "y": angle(0.9)}))
     assert COMPUTE["dqi_c4_word_sim_intra"](set_) == pytest.approx(0.1, rel=1e-5)
@@ -137,7 +149,8 @@ def test_likeness_of_prompt_and_response_by_hand():
 
 
 def test_giveaways_by_hand():
-    assert dqi.label_spread(np.array([[2, 0, 1]])).sum() / 4 == pytest.approx(0.25)
+    keys, labels = np.array([7, 7, 7]), np.array([0, 0, 2])  # counts 2, 0, 1 over three labels
+    assert label_spreads(keys, labels, 3)["sigma"].sum() / 4 == pytest.approx(0.25)
     # "x" stands twice under 0, never under 1, once under 2; all else is said once; four sentences
     rows = [("x", "x"), ("b", ""), ("x", "")]
     found = c6_terms(subset(rows, clusters=[0, 1, 2]))
@@ -287,7 +300,8 @@ def test_word_values_against_matrices(monkeypatch, tokens):
             assert math.isnan(value)
             continue
         similarity = vectors[known].astype(float) @ vectors[known].astype(float).T
-        assert value == pytest.approx(dqi.word_similarity_value(dqi.mean_similarities(similarity)), rel=1e-5)
+        mean = (similarity.sum(axis=1) - np.diag(similarity)) / len(similarity)
+        assert value == pytest.approx(1 / np.abs(mean - 0.5).sum(), rel=1e-5)
 
 
 def test_words_beyond_the_cap_are_not_read():

@@ -174,8 +174,8 @@ def prompt_uncertainty(block: pl.DataFrame, mode: str = "sentence") -> pl.DataFr
 
     Departures: the survey's Eq. 42 has a minus, by which the most uncertain row would come last, and a sum over
     tokens, which grows with length; both are dropped. The response is the row's own; the paper's default is one that
-    the model wrote. The paper ranks tasks: see `task_scores` of this module. Blanks between words that stay are kept,
-    and in scripts without spaces a character counts as a word.
+    the model wrote. The paper ranks tasks by the mean of ten rows each; here rows are scored. Blanks between words that
+    stay are kept, and in scripts without spaces a character counts as a word.
     """
     if mode not in ("sentence", "token"):
         raise ValueError(f"mode must be 'sentence' or 'token', not {mode!r}")
@@ -215,57 +215,6 @@ def prediction_probability(block: pl.DataFrame) -> pl.DataFrame:
     value = np.full(block.height, np.nan)
     value[of] = p[first]
     return statused(value, status)
-
-
-# --- tasks -----------------------------------------------------------------------------------------------------------
-def task_scores(table: pl.DataFrame, groups: pl.Series, instances: int = 10, seed: int = 0) -> pl.DataFrame:
-    """The mean over at most ``instances`` rows of each task, most uncertain task first.
-
-    ``table`` has ``row_id``, ``uncertainty`` and, if it is known, ``probability`` (null where a row has none);
-    ``groups`` says the task of each of its rows, null for none. Rows without an uncertainty are left out before rows
-    are drawn. Which are drawn hangs on their ids and the seed, not on the order of the rows. Gives ``task``,
-    ``uncertainty``, ``probability``, ``rows`` (with an uncertainty) and ``drawn``; equal tasks are in order of name.
-    """
-    if instances < 1 or len(groups) != table.height:
-        raise ValueError(f"instances must be at least 1, got {instances}; {len(groups)} tasks for {table.height} rows")
-    luck = [_luck(id, seed) for id in table["row_id"].cast(pl.String).to_list()]
-    probability = pl.col("probability") if "probability" in table.columns else pl.lit(None)
-    uncertainty = pl.col("uncertainty").cast(pl.Float64)
-    rows = table.select(
-        uncertainty=pl.when(uncertainty.is_finite()).then(uncertainty),
-        probability=probability.cast(pl.Float64),
-        task=groups.cast(pl.String),
-        luck=pl.Series(luck, dtype=pl.Binary),
-    ).drop_nulls(["task", "uncertainty"])
-    return (
-        rows.sort("task", "luck")
-        .group_by("task", maintain_order=True)
-        .agg(
-            pl.col("uncertainty", "probability").head(instances).mean(),
-            rows=pl.len().cast(pl.Int64),
-            drawn=pl.len().clip(upper_bound=instances).cast(pl.Int64),
-        )
-        .sort("uncertainty", "task", descending=[True, False])
-    )
-
-
-def task_map(
-    uncertainty: pl.Series, probability: pl.Series, uncertain: float = 0.5, probable: float = 0.5
-) -> pl.Series:
-    """``ambiguous``, ``difficult`` or ``easy`` for each task (or row); null where one of the two numbers is missing.
-
-    Ambiguous: an uncertainty above its quantile ``uncertain``. The others are difficult up to the quantile ``probable``
-    of the probability and easy above. Quantiles are over all that have both numbers, interpolated. The paper draws the
-    regions by eye; the median of each axis is our choice.
-    """
-    if not (0 <= uncertain <= 1 and 0 <= probable <= 1):
-        raise ValueError(f"uncertain and probable are quantiles, got {uncertain} and {probable}")
-    numbers = pl.DataFrame({"u": uncertainty.cast(pl.Float64), "p": probability.cast(pl.Float64)})
-    known = pl.all_horizontal(pl.col("u", "p").is_finite().fill_null(False))
-    cuts = [pl.col(name).filter(known).quantile(cut, "linear") for name, cut in (("u", uncertain), ("p", probable))]
-    rest = pl.when(pl.col("p") <= cuts[1]).then(pl.lit("difficult")).otherwise(pl.lit("easy"))
-    region = pl.when(known & (pl.col("u") > cuts[0])).then(pl.lit("ambiguous")).when(known).then(rest)
-    return numbers.select(region.alias("region")).to_series()
 
 
 _KUNG = "Kung et al. 2023, Active Instruction Tuning, arXiv 2311.00288"

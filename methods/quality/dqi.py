@@ -108,7 +108,7 @@ def shortfall_term(n: int, shortfall: float) -> float | None:
 
 # --- c4 --------------------------------------------------------------------------------------------------------------
 def word_similarity_terms(values: Sequence[float | None]) -> Terms:
-    """n_s/sum_s v_s with v_s = n_s * ``values``, each 1/sum_i |m_i - WSIML| of a sentence; those without a value left out."""
+    """n_s/sum_s v_s with v_s = n_s * ``values``, each 1/sum_i |m_i - WSIML| of a sentence; None is left out."""
     known = [value for value in values if value is not None]
     n = len(known)
     mean = math.fsum(known) if n else None  # (1/n) sum_s v_s = sum_s of the values without the factor n

@@ -16,8 +16,6 @@ from methods.importance.prompting import (
     perturbed,
     prediction_probability,
     prompt_uncertainty,
-    task_map,
-    task_scores,
 )
 
 
@@ -161,60 +159,3 @@ def test_prompt_uncertainty_against_plain_loops(rows):
     assert prediction_probability(block)["value"].to_list() == pytest.approx(base, abs=1e-5)
     turned = prompt_uncertainty(block.reverse())["value"].reverse()
     assert turned.to_list() == prompt_uncertainty(block)["value"].to_list()
-
-
-# --- tasks -----------------------------------------------------------------------------------------------------------
-def test_task_scores_by_hand():
-    table = pl.DataFrame(
-        {
-            "row_id": list("abcdefg"),
-            "uncertainty": [0.1, 0.3, 0.5, None, float("nan"), 0.9, 0.2],
-            "probability": [0.2, 0.4, None, 0.9, 0.9, 0.9, 0.6],
-        }
-    )
-    found = task_scores(table, pl.Series(["x", "x", "y", "y", "y", None, "z"]))
-    assert found.rows() == [
-        ("y", 0.5, None, 1, 1),
-        ("x", pytest.approx(0.2), pytest.approx(0.3), 2, 2),
-        ("z", 0.2, 0.6, 1, 1),
-    ]
-    assert found.columns == ["task", "uncertainty", "probability", "rows", "drawn"]
-    without = task_scores(table.drop("probability"), pl.Series(["x"] * 7))
-    assert without.select("task", "probability", "rows").rows() == [("x", None, 5)]
-    assert task_scores(table.head(0), pl.Series([], dtype=pl.String)).schema == found.schema
-    with pytest.raises(ValueError, match="7 rows"):
-        task_scores(table, pl.Series(["x"]))
-    with pytest.raises(ValueError, match="instances"):
-        task_scores(table, pl.Series(["x"] * 7), instances=0)
-
-
-def test_task_scores_draw_the_same_rows_in_any_order():
-    rng = np.random.default_rng(5)
-    table = pl.DataFrame({"row_id": [f"r{i}" for i in range(60)], "uncertainty": rng.random(60)})
-    tasks = pl.Series([f"t{i % 3}" for i in range(60)])
-    found = task_scores(table, tasks)
-    assert found["rows"].to_list() == [20] * 3 and found["drawn"].to_list() == [10] * 3
-    assert found["uncertainty"].is_sorted(descending=True)
-    mixed = rng.permutation(60)
-    again = task_scores(table[mixed], tasks.gather(mixed))
-    assert again.rows() == found.rows()
-    one = task_scores(table, tasks, instances=1)["uncertainty"].to_list()
-    assert set(one) <= set(table["uncertainty"].to_list())  # the mean of a single row is that row's
-    assert task_scores(table, tasks, seed=1)["uncertainty"].to_list() != found["uncertainty"].to_list()
-    all_rows = task_scores(table, tasks, instances=20).sort("task")["uncertainty"].to_list()
-    assert all_rows == pytest.approx([table["uncertainty"].gather_every(3, i).mean() for i in range(3)])
-
-
-def test_task_map():
-    uncertainty = pl.Series([0.9, 0.8, 0.1, 0.2, None, 0.3])
-    probability = pl.Series([0.5, 0.1, 0.2, 0.9, 0.5, float("nan")])
-    labels = ["ambiguous", "ambiguous", "difficult", "easy", None, None]
-    assert task_map(uncertainty, probability).to_list() == labels
-    assert task_map(uncertainty, probability, uncertain=1.0, probable=0.0).to_list() == [
-        *("easy", "difficult", "easy", "easy", None, None)
-    ]
-    assert task_map(pl.Series([0.5] * 3), pl.Series([0.5] * 3)).to_list() == ["difficult"] * 3
-    assert task_map(pl.Series([None], dtype=pl.Float64), pl.Series([0.5])).to_list() == [None]
-    assert task_map(uncertainty.head(0), probability.head(0)).to_list() == []
-    with pytest.raises(ValueError, match="probable"):
-        task_map(uncertainty, probability, probable=2)

@@ -33,7 +33,8 @@ HEAD = ("filtered/instructions", "filtered/dropped")
 """Where others begin to read a lane: a contract broken here, or before, has changed nothing that anybody reads."""
 LATER = (
     *("filtered/signatures", "evidence/text_counts", "evidence/readability_features", "evidence/token_statistics"),
-    *("evidence/prompt_perturbations", "evidence/yes_no", "embedded/minilm"),
+    *("evidence/prompt_perturbations", "evidence/yes_no", "evidence/rewards", "embedded/minilm"),
+    *("evidence/ctc_alignment", "evidence/unieval", "evidence/continuations", "evidence/subnets"),
     *(f"scored/{indicator.id}" for indicator in _ROW_SCORES),
 )
 """The rest of a lane: what is known of a source's rows."""

@@ -156,6 +156,47 @@ SELECTED = Suite(
         between("kept from before", 0.5, 1.0, "more than half of the subset changed"),
     ),
 )
+TRAINING_ROWS = Suite(
+    columns=(
+        *ONE_A_ROW,
+        unique("rank", why="a rank is given once"),
+        between("rank", 1, None, "ranks count from 1"),
+        filled("reason", "every chosen row says why"),
+    ),
+    facts=(between("rows", 1, None, "there is nothing to train on"),),
+    statistics=(between("share of pool", 0, 0.5, "the model would be asked about rows that it was mostly trained on"),),
+)
+TRAINING = Suite(
+    columns=(unique("step", why="a step is made once"), filled("loss", "every step has its loss")),
+    facts=(between("rows trained on", 1, None, "there was nothing to learn"),),
+)
+SUBSET_RUNS = Suite(
+    columns=(
+        unique("run", why="a run is made once"),
+        between("n", 1, None, "a run trains on rows"),
+        between("eval_loss", 0, None, "a mean of -ln p"),
+        filled("status", "every line says ok, or why not"),
+    ),
+    facts=(between("rows", 1, None, "a ledger has runs"),),
+    statistics=(between("share not ok", 0, 0, "every run comes to a loss"),),
+)
+RULE = Suite(
+    columns=(unique("term", why="a term stands once"), between("p_value", 0, 1, "a probability")),
+    statistics=(between("too few runs", 0, 0, "with so few runs a rule follows chance"),),
+)
+SIZES = Suite(
+    columns=(unique("size", why="a size is tried once"), between("size", 1, None, "sizes count rows")),
+    facts=(between("rows", 1, None, "some size was tried"),),
+)
+MODS_CHOSEN = Suite(
+    columns=(*ONE_A_ROW, filled("step", "seed or necessity"), filled("reason", "every chosen row says why")),
+    facts=(zero("ids not in pool", "only rows of the pool are chosen"),),
+)
+EXPLORED = Suite(
+    columns=(unique("task", why="a task stands once"), filled("task", "every line is of a task")),
+    statistics=DRIFT,
+)
+TUNED = Suite(facts=(between("rows", 1, None, "there was nothing to learn from"),))
 CARD = Suite(
     columns=(filled("measure", "every line names its measure"),), facts=(between("rows", 1, None, "a card has lines"),)
 )
@@ -172,6 +213,18 @@ STAGES: Mapping[str, Suite] = {
     "embedded": EVIDENCE,
     "clustered": CLUSTERED,
     "clustered/kmeans_model": MODEL,
+    "explored": EXPLORED,
+    "tuned": TUNED,
+    "tuned/warmup_rows": TRAINING_ROWS,
+    "tuned/experienced": TRAINING,
+    "tuned/subset_runs": SUBSET_RUNS,
+    "tuned/instruction_mining_rule": RULE,
+    "tuned/instruction_mining_rows": EVIDENCE,
+    "tuned/size_search": SIZES,
+    "mods/seed": TRAINING_ROWS,
+    "mods/model": TRAINING,
+    "mods/answers": EVIDENCE,
+    "mods/chosen": MODS_CHOSEN,
     "scored": SCORED,
     "selected": SELECTED,
     "evaluated": CARD,

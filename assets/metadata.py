@@ -287,3 +287,60 @@ def histogram(values: pl.Series, label: str, bins: int = 40) -> dg.MarkdownMetad
 def picture(svg: str, alt: str) -> dg.MarkdownMetadataValue:
     """An SVG that the asset page shows."""
     return dg.MetadataValue.md(f"![{alt}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
+
+
+def line(values: Sequence[float], label: str, points: int = 40) -> dg.MarkdownMetadataValue:
+    """How a number went, from its first value to its last, as an inline picture; many values are averaged in turn."""
+    numbers = np.asarray(values, dtype=np.float64)
+    numbers = numbers[np.isfinite(numbers)]
+    if len(numbers) == 0:
+        return dg.MetadataValue.md(f"no value of {label}")
+    shown = np.array([part.mean() for part in np.array_split(numbers, min(points, len(numbers)))])
+    low, high = float(shown.min()), float(shown.max())
+    width, height = 480, 130
+    x = np.round(np.linspace(0, width, len(shown))).astype(int)
+    y = np.round((1 - (shown - low) / ((high - low) or 1.0)) * (height - 20) + 10).astype(int)
+    path = f"M{x[0]} {y[0]}" + "".join(f"L{a} {b}" for a, b in zip(x[1:], y[1:], strict=True))
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height + 20}" font-family="sans-serif" '
+        f'font-size="12" fill="{AXIS}"><path fill="none" stroke="{BAR}" stroke-width="2" d="{path}"/>'
+        f'<text y="{height + 15}">first {numbers[0]:.4g}</text>'
+        f'<text x="50%" y="{height + 15}" text-anchor="middle">n = {len(numbers):,}</text>'
+        f'<text x="100%" y="{height + 15}" text-anchor="end">last {numbers[-1]:.4g}</text></svg>'
+    )
+    return picture(svg, label)
+
+
+def scatter(
+    points: pl.DataFrame, colours: Mapping[str, str], cuts: tuple[float | None, float | None], label: str
+) -> dg.MarkdownMetadataValue:
+    """Points (``x``, ``y``, ``kind``), each in the colour of its kind, as an inline picture; thin lines mark the cuts.
+
+    Each kind is one outline of few characters, so that the page shows a dozen points or two in place.
+    """
+    shown = points.drop_nulls()
+    if shown.height == 0:
+        return dg.MetadataValue.md(f"no points of {label}")
+    width, height = 480, 180
+
+    def place(name: str, value: pl.Expr) -> pl.Expr:
+        low, high = shown.select(low=pl.col(name).min(), high=pl.col(name).max()).row(0)
+        share = (value - low) / ((high - low) or 1.0)
+        at = 8 + share * (width - 16) if name == "x" else height - 8 - share * (height - 16)
+        return at.round().cast(pl.Int64)
+
+    at = shown.select("kind", x=place("x", pl.col("x")), y=place("y", pl.col("y")))
+    u, v = (shown.select(place(n, pl.lit(c, pl.Float64))).item() for n, c in zip("xy", cuts, strict=True))
+    lines = "".join((f"M{u} 0v{height}" if u is not None else "", f"M0 {v}h{width}" if v is not None else ""))
+    outlines, legend = "", ""
+    for kind, colour in colours.items():
+        of_kind = at.filter(pl.col("kind") == kind)
+        dots = "".join(f"M{x} {y}h0" for _, x, y in of_kind.iter_rows())
+        outlines += f'<path stroke="{colour}" d="{dots}"/>' if dots else ""
+        legend += f'<tspan fill="{colour}">{kind} {of_kind.height} </tspan>'
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height + 20}" font-family="sans-serif" '
+        f'font-size="12"><path stroke="#ccc" d="{lines}"/><g stroke-width="9" stroke-linecap="round">{outlines}</g>'
+        f'<text y="{height + 15}">{legend}</text></svg>'
+    )
+    return picture(svg, label)

@@ -20,6 +20,7 @@ from methods.importance import prompting
 from methods.quality import yes_no
 from methods.rows import TEXT
 from resources.causal_lm import CausalLM
+from resources.progress import Progress
 from resources.settings import Settings
 from resources.tables import LakeResource
 from resources.token_pass import TOKEN_STATISTICS_SCHEMA
@@ -33,7 +34,7 @@ ROWS_ASKED = 32
 """Rows that are asked, and kept, together."""
 
 
-def _pass(key: dg.AssetKey, code_version: str, description: str) -> Callable[..., dg.AssetsDefinition]:
+def model_pass(key: dg.AssetKey, code_version: str, description: str) -> Callable[..., dg.AssetsDefinition]:
     """The asset of a pass: all passes look alike but for what they ask."""
     return dg.asset(
         key=key,
@@ -49,7 +50,7 @@ def _pass(key: dg.AssetKey, code_version: str, description: str) -> Callable[...
     )
 
 
-def _passed(
+def passed(
     step: Step,
     key: dg.AssetKey,
     identity: Mapping[str, Any],
@@ -57,26 +58,56 @@ def _passed(
     rows: pl.LazyFrame,
     what: str,
     ask: Callable[[pl.DataFrame], Iterable[pl.DataFrame]],
+    counted: "Callable[[Progress, pl.DataFrame], Callable[[pl.DataFrame], None]]" = lambda progress, todo: (
+        lambda batch: progress.advance(batch.height)
+    ),
 ) -> Filled:
-    """A line for every row: those that were not passed yet, batch by finished batch, and the others as they were."""
+    """A line for every row: those that were not passed yet, batch by finished batch, and the others as they were.
+
+    ``counted`` says how a finished batch counts as progress: as its rows, or otherwise.
+    """
     cache = step.lake.cache(key.path[-1], {"code": step.code_version(key), **identity})
 
     def forward(todo: pl.LazyFrame, total: int) -> Iterator[pl.DataFrame]:
         yield pl.DataFrame(schema=dict(schema))
-        progress = step.progress(f"{identity.get('model', 'language model')} {what}", total)
-        for batch in ask(todo.collect()):
+        waiting = todo.collect()
+        tell = counted(step.progress(f"{identity.get('model', 'language model')} {what}", total), waiting)
+        for batch in ask(waiting):
             yield batch
-            progress.advance(batch.height)
+            tell(batch)
 
     return fill(step, key, rows, [], forward, cache)
 
 
-@_pass(
+def in_tokens(progress: Progress, todo: pl.DataFrame) -> Callable[[pl.DataFrame], None]:
+    """Progress by tokens, for long rows come first: those still to come are guessed from the characters left."""
+    characters = dict(todo.select("row_id", pl.col("messages").list.eval(LETTERS).list.sum()).iter_rows())
+    left = sum(characters.values())
+    read = 0
+    progress.unit, progress.total = "tokens", left // 4
+
+    def tell(batch: pl.DataFrame) -> None:
+        nonlocal left, read
+        passed = sum(characters[row] for row in batch["row_id"])
+        left, read = left - passed, read + passed
+        tokens = int(batch.select(TOKENS_READ.sum()).item() or 0)
+        progress.total = progress.done + tokens + round(left * (progress.done + tokens) / max(read, 1))
+        progress.advance(tokens)
+
+    return tell
+
+
+LETTERS = pl.element().struct.field("content").str.len_chars().fill_null(0)
+TOKENS_READ = pl.col("n_prompt_tokens").fill_null(0) + pl.col("n_response_tokens").fill_null(0)
+"""Tokens of a conversation; the responses alone are read once more, which is not counted here."""
+
+
+@model_pass(
     TOKENS,
-    "2",
+    "3",
     "For each response token, from one forward pass of a causal language model: ln p of the token with and without "
-    "the prompt, entropy, Σp², the two largest probabilities, and whether the largest is the token. Every batch is "
-    "kept as it is finished.",
+    "the prompt, entropy, Σp², the two largest probabilities, and whether the largest is the token; and ln p of each "
+    "token of the prompt. Every batch is kept as it is finished.",
 )
 def token_statistics(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, causal_lm: CausalLM
@@ -87,12 +118,19 @@ def token_statistics(
 
     def compute() -> Result:
         rows = rows_to_assess(step).select("row_id", "messages", "instruction", "input", "response")
-        done = _passed(step, TOKENS, identity, TOKEN_STATISTICS_SCHEMA, rows, "reading", causal_lm.token_statistics)
-        facts = {**done.facts, **coverage(step), **share_not_ok(done.data), "model": str(identity.get("model", ""))}
+        reading = causal_lm.token_statistics
+        done = passed(step, TOKENS, identity, TOKEN_STATISTICS_SCHEMA, rows, "reading", reading, in_tokens)
         seen = pl.scan_parquet(done.data, glob=False).select(
-            "n_response_tokens", pl.col("logp_conditional").list.mean()
+            "n_response_tokens", pl.col("logp_conditional").list.mean(), read=TOKENS_READ
         )
-        tokens, mean = seen.collect().get_columns()
+        tokens, mean, read = seen.collect().get_columns()
+        facts = {
+            **done.facts,
+            **coverage(step),
+            **share_not_ok(done.data),
+            "model": str(identity.get("model", "")),
+            "tokens": int(read.sum()),
+        }
         shown = {
             "response length": metadata.histogram(tokens, "tokens in the response"),
             "mean ln p": metadata.histogram(mean, "mean ln p of a response's tokens, given the prompt"),
@@ -102,7 +140,7 @@ def token_statistics(
     yield from step.make(TOKENS, identity, compute)
 
 
-@_pass(
+@model_pass(
     PERTURBATIONS,
     "1",
     f"For each response token, ln p behind the instruction as it is, and behind {ASKED_AGAIN} copies of it from which "
@@ -120,7 +158,7 @@ def prompt_perturbations(
 
     def compute() -> Result:
         rows = rows_to_assess(step).select("row_id", "messages", "instruction", "input", "response")
-        done = _passed(step, PERTURBATIONS, identity, prompting.PERTURBATIONS_SCHEMA, rows, "asked again", ask)
+        done = passed(step, PERTURBATIONS, identity, prompting.PERTURBATIONS_SCHEMA, rows, "asked again", ask)
         return Result(done.data, {**done.facts, **coverage(step), **share_not_ok(done.data)})
 
     yield from step.make(PERTURBATIONS, identity, compute)
@@ -132,7 +170,7 @@ def asked_again(rows: pl.DataFrame, causal_lm: CausalLM) -> pl.DataFrame:
     return prompting.gathered(rows, pl.concat(list(passed)))
 
 
-@_pass(
+@model_pass(
     YES_NO,
     "1",
     "For each question that is asked about a row, ln p of yes and of no as the next token of a language model: one "
@@ -151,7 +189,7 @@ def yes_or_no(
 
     def compute() -> Result:
         rows = rows_to_assess(step).select("row_id", "response", text=TEXT)
-        done = _passed(step, YES_NO, identity, yes_no.YES_NO_SCHEMA, rows, "asked for yes or no", ask)
+        done = passed(step, YES_NO, identity, yes_no.YES_NO_SCHEMA, rows, "asked for yes or no", ask)
         return Result(done.data, {**done.facts, **coverage(step), **share_not_ok(done.data)})
 
     yield from step.make(YES_NO, identity, compute)

@@ -69,6 +69,8 @@ def tables_of(needs: Sequence[str]) -> tuple[str, ...]:
 
 UNPARTITIONED = frozenset(
     {"evidence/neighbours", "clustered/kmeans", "clustered/kmeans_model", "filtered/pool", "filtered/duplicates"}
+    | {"evidence/token_statistics_experienced", "mods/seed", "mods/answers"}
+    | {"tuned/instruction_mining_rows", "evidence/cape"}
 )
 """Evidence that is kept for the pool as a whole."""
 

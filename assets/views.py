@@ -133,8 +133,21 @@ def pool_view(
         texts=_texts(lake, ids, sources) if "filtered/instructions" in needs else None,
         clusters=clusters_of(ids, _labels(lake)) if "clustered/kmeans" in needs else None,
         encode=encode_with(resource, encoder, log) if "encode" in needs else None,
+        tables=_tables(lake, ids, needs, sources),
     )
     return _with_copies(pool, rows["copies"].to_numpy()) if copies and pool.neighbours is not None else pool
+
+
+def _tables(lake: Lake, ids: pl.Series, needs: Collection[str], sources: Sequence[str]) -> dict[str, pl.LazyFrame]:
+    """The tables of rows that are asked for: of the whole pool, or of its sources."""
+    there: dict[str, pl.LazyFrame] = {}
+    for need in needs:
+        path = need.split("/")
+        if "/" in need and lake.exists(path):
+            there[need] = lake.scan(path)
+        elif "/" in need and lake.partitions(path):
+            there[need] = lake.scan_sources(path, sources).drop("source")
+    return {need: in_order(ids, table) for need, table in there.items() if "row_id" in table.collect_schema().names()}
 
 
 COPY = "copy "
@@ -147,7 +160,7 @@ def _with_copies(pool: Pool, copies: np.ndarray) -> Pool:
     Copies stand at the end of the pool under names of their own, and first in the neighbours of what they are copies
     of.
     """
-    assert pool.neighbours is not None and pool.counts is None, "copies are for indicators that look at neighbours"
+    assert pool.neighbours is not None, "copies are for indicators that look at neighbours"
     again = np.repeat(np.arange(len(copies)), np.minimum(copies - 1, NEIGHBOURS_KEPT))
     names = pl.Series([f"{COPY}{n}" for n in range(len(again))], dtype=pl.String)
     twins = pl.DataFrame({"row_id": pool.row_ids.gather(again), "copy": names}).group_by("row_id").agg("copy")
@@ -168,6 +181,8 @@ def _with_copies(pool: Pool, copies: np.ndarray) -> Pool:
         vectors=repeated(pool.vectors),
         neighbours=near,
         clusters=repeated(pool.clusters),
+        counts=None if pool.counts is None else pool.counts.select(pl.all().gather(pl.Series(every))),
         features=None if pool.features is None else pool.features[every],
         texts=None if pool.texts is None else pool.texts[every],
+        tables={need: table.select(pl.all().gather(pl.Series(every))) for need, table in pool.tables.items()},
     )

@@ -40,7 +40,7 @@ def bare_rate(lm: Any, seconds: float = 6.0) -> float:
     """Tokens a second of the body alone."""
     import torch
 
-    body = lm._load().model.base_model
+    body = lm.load().model.base_model
     ids = torch.randint(0, 40_000, (8, 128))
     with torch.inference_mode():
         start, tokens = time.perf_counter(), 0
@@ -54,8 +54,8 @@ def reference(lm: Any, rows: pl.DataFrame) -> tuple[dict[str, list[np.ndarray]],
     """ln p of each response token, with its prompt and alone, the way the reference scripts compute it."""
     import torch
 
-    loaded = lm._load()
-    plans = lm._plans(rows["row_id"].to_list(), [list(m) for m in rows["messages"].to_list()])
+    loaded = lm.load()
+    plans = lm.plans(rows["row_id"].to_list(), [list(m) for m in rows["messages"].to_list()])
     found: dict[str, list[np.ndarray]] = {}
     start = time.perf_counter()
     with torch.inference_mode():
@@ -71,7 +71,7 @@ def reference(lm: Any, rows: pl.DataFrame) -> tuple[dict[str, list[np.ndarray]],
 
 
 def tokens_of(lm: Any, rows: pl.DataFrame) -> int:
-    plans = lm._plans(rows["row_id"].to_list(), [list(m) for m in rows["messages"].to_list()])
+    plans = lm.plans(rows["row_id"].to_list(), [list(m) for m in rows["messages"].to_list()])
     return sum(len(sequence.tokens) for plan in plans for sequence in plan.sequences)
 
 

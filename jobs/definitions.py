@@ -5,16 +5,41 @@ model library and reads nothing but the recipes.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import dagster as dg
 
-from assets import automation, clustered, embedded, evaluated, evidence, filtered, passes, raw, scored, selected
+from assets import (
+    automation,
+    clustered,
+    embedded,
+    evaluated,
+    evaluators,
+    evidence,
+    filtered,
+    instruction_mining,
+    mods,
+    passes,
+    probes,
+    raw,
+    rewards,
+    scored,
+    selected,
+    subset_runs,
+    tuned,
+)
 from methods.selection.recipe import Recipe, load_folder
 from resources.causal_lm import CausalLM
 from resources.encoder import Encoder
-from resources.from_env import causal_lm_from_env, encoder_from_env
+from resources.from_env import (
+    causal_lm_from_env,
+    ctc_aligner_from_env,
+    encoder_from_env,
+    reward_model_from_env,
+    unieval_from_env,
+)
+from resources.reward_model import RewardModel
 from resources.settings import Settings
 from resources.tables import LakeResource, ParquetTables, default_home
 from sensors import landing, selection
@@ -36,12 +61,32 @@ def sensor_interval_from_env() -> int:
     return int(text)
 
 
+def read_by(readers: Iterable[dg.AssetsDefinition], assets: Iterable[dg.AssetsDefinition]) -> set[dg.AssetKey]:
+    """All that these assets read, and across sources what that reads in turn."""
+    across = {key: deps for a in assets if not a.partitions_def for key, deps in a.asset_deps.items()}
+    todo = [dep for reader in readers for deps in reader.asset_deps.values() for dep in deps]
+    found = set[dg.AssetKey]()
+    while todo:
+        key = todo.pop()
+        if key not in found:
+            found.add(key)
+            todo += across.get(key, ())
+    return found
+
+
+def _expensive(assets: Iterable[dg.AssetsDefinition]) -> list[dg.AssetKey]:
+    """The passes among these assets that cost a model's time."""
+    specs = (spec for asset in assets for spec in asset.specs)
+    return [spec.key for spec in specs if spec.key.path[0] == "evidence" and spec.tags.get("cost", "cpu") != "cpu"]
+
+
 def build_defs(
     home: Path | None = None,
     encoder: Encoder | None = None,
     causal_lm: CausalLM | None = None,
     recipes: Sequence[Recipe] | None = None,
     sensor_interval: int | None = None,
+    reward_model: RewardModel | None = None,
 ) -> dg.Definitions:
     """All definitions; tests and notebooks replace what they like.
 
@@ -52,11 +97,26 @@ def build_defs(
     home = (home or default_home()).absolute()
     recipes = recipes_of(home) if recipes is None else tuple(recipes)
     sources = (*raw.ASSETS, *filtered.ASSETS, *evidence.ASSETS, *passes.ASSETS, *embedded.ASSETS, *scored.ASSETS)
+    sources = (*sources, *rewards.SOURCE_ASSETS, *probes.SOURCE_ASSETS, *evaluators.ASSETS)
     across = (*clustered.ASSETS, *selected.build_assets(recipes), *evaluated.build_assets(recipes))
-    assets = (*sources, *across)
+    trained = (
+        *tuned.ASSETS,
+        *rewards.POOL_ASSETS,
+        *mods.ASSETS,
+        *subset_runs.ASSETS,
+        *instruction_mining.ASSETS,
+        *probes.POOL_ASSETS,
+    )
+    assets = (*sources, *across, *trained)
     lane = [key for asset in assets if asset.partitions_def for key in asset.keys]
-    read = {dep for asset in across for deps in asset.asset_deps.values() for dep in deps}
-    downstream = [key for asset in assets if not asset.partitions_def for key in asset.keys]
+    asked = {dg.AssetKey([stage, r.name]) for r in recipes if r.on_request for stage in ("selected", "evaluated")}
+    read = read_by([asset for asset in across if not asset.keys & asked], assets)
+    # What trains is started by a person, and what reads it is made only where it is in use.
+    on_request = {key for asset in trained for key in asset.keys} | asked
+    by_hand = {spec.key for asset in trained for spec in asset.specs if spec.automation_condition is None}
+    downstream = [key for asset in assets if not asset.partitions_def for key in asset.keys if key not in by_hand]
+    chosen = [key for key in downstream if key in read or (key.path[0] != "scored" and key not in on_request)]
+    chosen += sorted(by_hand & read)
     assets = tuple(automation.with_gate(asset, downstream) for asset in assets)
     return dg.Definitions(
         assets=assets,
@@ -66,6 +126,9 @@ def build_defs(
             "settings": Settings(),
             "encoder": encoder or encoder_from_env(),
             "causal_lm": causal_lm or causal_lm_from_env(),
+            "reward_model": reward_model or reward_model_from_env(),
+            "ctc_aligner": ctc_aligner_from_env(),
+            "unieval_model": unieval_from_env(),
         },
         jobs=[
             dg.define_asset_job(
@@ -73,12 +136,12 @@ def build_defs(
             ),
             dg.define_asset_job(
                 "choose",
-                dg.AssetSelection.assets(*(key for key in downstream if key.path[0] != "scored" or key in read)),
+                dg.AssetSelection.assets(*chosen),
                 description="Everything that looks across sources and that a recipe or card reads.",
             ),
         ],
         sensors=[
-            landing.build_sensor(lane, interval, read),
+            landing.build_sensor(lane, interval, read, _expensive(sources)),
             selection.build_sensor(recipes, downstream, max(60, 2 * interval)),
             dg.AutomationConditionSensorDefinition(
                 "refresh",

@@ -29,7 +29,10 @@ def fingerprint_of_call(
     graph = definitions.resolve_asset_graph()
     resources: Mapping[str, Any] = definitions.resources or {}
     files = [(source.name, source.layout, readers.content_hash(source.path)) for source in map(lake.source, sources)]
-    settled = [path for path in (lake.home / "filters.yaml", *sorted(lake.targets.glob("*"))) if path.is_file()]
+    given = (*sorted(lake.targets.glob("*")), *sorted((lake.home / "preferences").glob("*")))
+    settled = [path for path in (lake.home / "filters.yaml", *given) if path.is_file()]
+    head = lake.manifest(["tuned", "preference_head"])
+    models = [resource for _, resource in sorted(resources.items()) if hasattr(resource, "identity")]
     return fingerprint(
         {
             "tables": [(key.path, graph.get(key).code_version, _recipe(graph.get(key).metadata)) for key in keys],
@@ -37,7 +40,8 @@ def fingerprint_of_call(
             "settings": settings,
             "methods": {method.id: method.version for method in catalog.METHODS},
             "settled": [(path.name, readers.content_hash(path)) for path in settled],
-            "models": [resources[name].identity() for name in ("encoder", "causal_lm") if name in resources],
+            "models": [model.identity() for model in models],
+            "head": head and head.data_version,
         }
     )
 

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from methods.diversity import coreset as diversity_coreset
+from methods.diversity import facility as diversity_facility
 from methods.diversity import geometry as diversity_geometry
 from methods.diversity import handcrafted as diversity_handcrafted
 from methods.diversity import measures as diversity_measures
@@ -19,23 +20,32 @@ from methods.diversity import vendi as diversity_vendi
 from methods.diversity import word_measures as diversity_words
 from methods.importance import familiarity as importance_familiarity
 from methods.importance import handcrafted as importance_handcrafted
+from methods.importance import mods as importance_mods
+from methods.importance import options as importance_options
 from methods.importance import prompting as importance_prompting
 from methods.kinds import Indicator, Measure, Method, Selector
+from methods.quality import alignment as quality_alignment
 from methods.quality import corpus as quality_corpus
 from methods.quality import dqi_measures as quality_dqi
 from methods.quality import dqi_rows as quality_dqi_rows
 from methods.quality import flags as quality_flags
 from methods.quality import handcrafted as quality_handcrafted
+from methods.quality import instruction_mining as quality_instruction_mining
 from methods.quality import memorization as quality_memorization
 from methods.quality import model as quality_model
 from methods.quality import predictability as quality_predictability
 from methods.quality import readability as quality_readability
 from methods.quality import repetition as quality_repetition
+from methods.quality import reward as quality_reward
 from methods.quality import spelling as quality_spelling
+from methods.quality import subnets as quality_subnets
+from methods.quality import unieval as quality_unieval
+from methods.quality import warmup as quality_warmup
 from methods.quality import yes_no as quality_yes_no
 from methods.selection import bands as selection_bands
 from methods.selection import basic as selection_basic
 from methods.selection import quotas as selection_quotas
+from methods.selection import voting as selection_voting
 
 INDICATORS: tuple[Indicator, ...] = (
     *quality_handcrafted.INDICATORS,
@@ -49,12 +59,20 @@ INDICATORS: tuple[Indicator, ...] = (
     *quality_memorization.INDICATORS,
     *quality_predictability.INDICATORS,
     *quality_yes_no.INDICATORS,
+    *quality_alignment.INDICATORS,
+    *quality_unieval.INDICATORS,
+    *quality_subnets.INDICATORS,
+    *quality_reward.INDICATORS,
+    *quality_warmup.INDICATORS,
+    *quality_instruction_mining.INDICATORS,
     *diversity_handcrafted.INDICATORS,
     *diversity_geometry.INDICATORS,
     *diversity_overlap.INDICATORS,
     *importance_handcrafted.INDICATORS,
     *importance_familiarity.INDICATORS,
     *importance_prompting.INDICATORS,
+    *importance_options.INDICATORS,
+    *importance_mods.INDICATORS,
 )
 
 MEASURES: tuple[Measure, ...] = (
@@ -68,7 +86,10 @@ SELECTORS: tuple[Selector, ...] = (
     *selection_basic.SELECTORS,
     *selection_quotas.SELECTORS,
     *selection_bands.SELECTORS,
+    *quality_subnets.SELECTORS,
+    *selection_voting.SELECTORS,
     *diversity_coreset.SELECTORS,
+    *diversity_facility.SELECTORS,
 )
 
 METHODS: tuple[Method, ...] = (*INDICATORS, *MEASURES, *SELECTORS)

@@ -107,6 +107,9 @@ class Pool:
     clusters: np.ndarray | None = None
     """(n,) int64 label of each row's cluster (`clustered/kmeans`); -1 for none."""
     encode: Encode | None = None
+    tables: Mapping[str, pl.LazyFrame] = field(default_factory=dict)
+    """Tables over the whole pool, by their assets' names (`evidence/token_statistics_experienced`): the lines of these
+    rows, in the pool's order, null where a row has none. To be read in blocks."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,8 @@ class Candidates:
     """(n,) int64."""
     groups: pl.Series | None = None
     """String: what a quota is kept by, such as the row's source."""
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """The recipe's indicators by name, (n,) float64, raw, NaN where a row has none."""
 
     def __len__(self) -> int:
         return len(self.row_ids)

@@ -63,7 +63,7 @@ def read_file(
     named = kind_by_name(path)
     stream = Stream(path, limits)
     try:
-        raws = _open(stream, named)
+        raws = opened(stream, named)
     except BaseException:
         stream.close()
         raise
@@ -166,7 +166,7 @@ def _messages(entries: list[dict[str, Any]]) -> pl.Series:
 # --- what the file really is ------------------------------------------------------------------------------------------
 
 
-def _open(stream: Stream, named: Kind) -> Iterator[Raw]:
+def opened(stream: Stream, named: Kind) -> Iterator[Raw]:
     """Choose the way to read the file: its content decides, its name only where the content leaves a choice."""
     head, limit = stream.peek(), stream.limits.max_record_bytes
     if head.startswith(b"PAR1"):

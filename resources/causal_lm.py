@@ -8,7 +8,6 @@ model is used (the prompt is there before the answer). So the border is exact, n
 response has the same token ids with its prompt and alone. A turn ends with its last word: no end mark is scored.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -17,7 +16,8 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from resources import compute, models, token_pass
+from resources import batching, compute, models, token_pass
+from resources.loaded import once
 from resources.token_pass import EMPTY_RESPONSE, TEMPLATE_MISMATCH, Plan
 
 Progress = Callable[[int, int], None]
@@ -39,20 +39,22 @@ CHAT_ROLES = {"tool_call": "assistant", "tool": "user"}
 """Roles that many chat templates refuse, and what they are written as; they keep the turns alternating."""
 
 
-_ANYTHING = {"role": "assistant", "content": "x"}
+ANYTHING = {"role": "assistant", "content": "x"}
 """An answer that stands for any, where only what comes before it is wanted."""
 
 
-class _Loaded(NamedTuple):
+class Loaded(NamedTuple):
+    """A model in memory, and what the pass must know of it."""
+
     model: Any
     tokenizer: Any
     head: token_pass.Head
     limit: int
+    """The longest context that it takes."""
     bos: list[int]
-
-
-_LOADED: dict[tuple[str, str, str], _Loaded] = {}
-_LOCK = threading.Lock()
+    """The mark that opens a text, if it has one."""
+    remembers: bool
+    """Whether it can go on from an opening (see `token_pass.remembers`)."""
 
 
 class CausalLM(dg.ConfigurableResource):
@@ -82,12 +84,17 @@ class CausalLM(dg.ConfigurableResource):
             "template": self.template,
         }
 
+    def with_model(self, model: str) -> "CausalLM":
+        """The same settings with another model."""
+        return self.model_copy(update={"model": model})
+
     def token_statistics(
         self, rows: pl.DataFrame, on_progress: Progress | None = None, alone: bool = True
     ) -> Iterator[pl.DataFrame]:
         """`token_pass.TOKEN_STATISTICS_SCHEMA` for all rows, one finished frame at a time, longest rows first.
 
-        Without ``alone`` the responses are passed behind their prompts only, and ``logp_alone`` is null.
+        Without ``alone`` the responses are passed behind their prompts and nothing else is scored: ``logp_alone`` and
+        ``logp_prompt`` are null.
 
         ``rows`` has ``row_id`` and ``messages``, or instead of the latter ``instruction``, ``input``, ``response``.
         Each frame is complete for its rows, so that the caller can store it before asking for the next.
@@ -97,7 +104,7 @@ class CausalLM(dg.ConfigurableResource):
             return
         if self.template not in ("plain", "chat"):
             raise ValueError(f"template={self.template!r} is not known: use plain or chat.")
-        conversations = [_messages(row) for row in rows.iter_rows(named=True)]
+        conversations = [messages_of(row) for row in rows.iter_rows(named=True)]
         lengths = [sum(len(m["content"]) for m in messages) for messages in conversations]
         row_ids = rows["row_id"].to_list()
         done = 0
@@ -116,31 +123,33 @@ class CausalLM(dg.ConfigurableResource):
         """
         if models.is_fake(self.model):
             return self._fake().next_token(prompts, words)
-        loaded = self._load()
+        loaded = self.load()
         found, status = np.full((len(prompts), len(words)), np.nan), [token_pass.TOO_LONG] * len(prompts)
-        ids = _tokenised(loaded.tokenizer, words)
+        ids = tokenised(loaded.tokenizer, words)
         known = [at for at, word in enumerate(words) if len(ids.get(word, [])) == 1]
-        asked = [self._opened(loaded, prompt) for prompt in prompts]
+        asked = [self._asked(loaded, prompt) for prompt in prompts]
         fitting = [at for at, tokens in enumerate(asked) if len(tokens) <= min(self.max_tokens, loaded.limit)]
 
         def score(batch: list[Any]) -> list[Any]:
             return token_pass.next_batch(loaded.model, loaded.head, batch, [ids[words[at]][0] for at in known])
 
         sequences = [token_pass.Sequence_(asked[at], []) for at in fitting]
-        for at, numbers in zip(fitting, token_pass.score_all(score, sequences, self._budget()), strict=True):
+        for at, numbers in zip(
+            fitting, batching.score_all(score, sequences, self.budget(), self._workers()), strict=True
+        ):
             status[at] = token_pass.OUT_OF_MEMORY if numbers is None else token_pass.OK
             if numbers is not None:
                 found[at, known] = numbers
         return found, status
 
-    def _opened(self, loaded: _Loaded, prompt: str) -> list[int]:
+    def _asked(self, loaded: Loaded, prompt: str) -> list[int]:
         """The tokens of a user's message and of what opens the answer to it."""
-        segments = self._segments(loaded.tokenizer, [{"role": "user", "content": prompt}, _ANYTHING])
+        segments = self.segments(loaded.tokenizer, [{"role": "user", "content": prompt}, ANYTHING])
         if isinstance(segments, str):
             raise ValueError(
                 f"This tokenizer's chat template cannot open an answer ({segments}): set template='plain'."
             )
-        ids = _tokenised(loaded.tokenizer, [segments[0][0]])[segments[0][0]]
+        ids = tokenised(loaded.tokenizer, [segments[0][0]])[segments[0][0]]
         return [*(loaded.bos if self.template == "plain" else []), *ids]
 
     def _fake(self) -> "CausalLM":
@@ -148,39 +157,51 @@ class CausalLM(dg.ConfigurableResource):
 
         return FakeCausalLM(model=self.model, max_tokens=self.max_tokens)
 
-    def _budget(self) -> int:
+    def budget(self) -> int:
+        """Padded tokens in a batch."""
         return self.batch_tokens or (1024 if compute.pick_device(self.device) == "cpu" else 32768)
 
     def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Rows that are finished together: about 16 batches' worth, so that batches hold sequences of like length."""
+        """Rows that are finished together: some 16 batches of conversations and as many of turns alone."""
         worth = [min(length, 4 * self.max_tokens) + 64 for length in lengths]  # characters; a token has about four
-        return token_pass.groups(worth, 16 * 4 * self._budget() // 2)
+        return batching.groups(worth, 16 * 4 * self.budget())
 
     def _finished(
         self, row_ids: list[str], conversations: list[list[dict[str, str]]], alone: bool = True
     ) -> pl.DataFrame:
-        plans = self._plans(row_ids, conversations)
+        plans = self.plans(row_ids, conversations)
         if not alone:
-            plans = [replace(plan, alone=[]) for plan in plans]
-        passes = [(i, k, s) for i, plan in enumerate(plans) for k, s in enumerate(plan.sequences)]
-        results: list[list[Any]] = [[None] * len(plan.sequences) for plan in plans]
-        if passes:
-            loaded = self._load()
+            plans = [plan.conditional_only() for plan in plans]
+        if not any(plan.conditional for plan in plans):
+            return token_pass.frame_of(plans, [[] for _ in plans])
+        loaded = self.load()
+        conditional = self._opened([plan.conditional for plan in plans if plan.conditional], loaded)
+        turns = self._opened([turn for plan in plans for turn in plan.alone], loaded)
 
-            def score(batch: list[Any]) -> list[Any]:
-                return token_pass.score_batch(loaded.model, loaded.head, batch)
+        def score(batch: list[token_pass.Sequence_]) -> list[np.ndarray]:
+            return token_pass.score_batch(loaded.model, loaded.head, batch, batch[0].opening)
 
-            found = token_pass.score_all(score, [s for _, _, s in passes], self._budget())
-            for (i, k, _), numbers in zip(passes, found, strict=True):
-                results[i][k] = numbers
+        run = [*conditional, *turns]
+        found = batching.score_all(score, run, self.budget(), self._workers(), lambda s: id(s.opening))
+        first, rest = iter(found[: len(conditional)]), iter(found[len(conditional) :])
+        results = [[next(first), *(next(rest) for _ in plan.alone)] if plan.conditional else [] for plan in plans]
         return token_pass.frame_of(plans, results)
 
-    def _plans(self, row_ids: list[str], conversations: list[list[dict[str, str]]]) -> list[Plan]:
+    def _opened(self, sequences: list[token_pass.Sequence_], loaded: "Loaded") -> list[token_pass.Sequence_]:
+        """The same sequences, with what all of them begin with passed once."""
+        opening = token_pass.opening_of(loaded.model, loaded.head, sequences) if loaded.remembers else None
+        return [replace(sequence, opening=opening) for sequence in sequences]
+
+    def _workers(self) -> int:
+        """Batches at a time: one a core, or one on a GPU."""
+        return compute.cores() if compute.pick_device(self.device) == "cpu" else 1
+
+    def plans(self, row_ids: list[str], conversations: list[list[dict[str, str]]]) -> list[Plan]:
         """What to compute for each row; one call of the tokenizer for all."""
-        loaded = self._load()
-        written: list[list[Segment] | str] = [self._segments(loaded.tokenizer, m) for m in conversations]
+        loaded = self.load()
+        written: list[list[Segment] | str] = [self.segments(loaded.tokenizer, m) for m in conversations]
         texts = {text for segments in written if not isinstance(segments, str) for text, _ in segments if text}
-        ids = _tokenised(loaded.tokenizer, sorted(texts))
+        ids = tokenised(loaded.tokenizer, sorted(texts))
         limit = min(self.max_tokens, loaded.limit)
         header = self._header(loaded)
         plans = []
@@ -194,7 +215,7 @@ class CausalLM(dg.ConfigurableResource):
             plans.append(token_pass.plan_row(row_id, pieces, header, limit))
         return plans
 
-    def _segments(self, tokenizer: Any, messages: list[dict[str, str]]) -> list[Segment] | str:
+    def segments(self, tokenizer: Any, messages: list[dict[str, str]]) -> list[Segment] | str:
         """The conversation up to its last assistant turn, in pieces, or the status that says why not."""
         if not any(m["role"] == "assistant" and m["content"].strip() for m in messages):
             return EMPTY_RESPONSE
@@ -202,22 +223,20 @@ class CausalLM(dg.ConfigurableResource):
             return plain_segments(messages)
         return chat_segments(tokenizer, messages) or TEMPLATE_MISMATCH
 
-    def _header(self, loaded: _Loaded) -> list[int]:
+    def _header(self, loaded: Loaded) -> list[int]:
         """What a turn alone stands after: the assistant's header (as in the IFD paper), never nothing."""
         text = HEADERS["assistant"] if self.template == "plain" else chat_header(loaded.tokenizer)
         bos = loaded.bos if self.template == "plain" or not text else []
-        ids = [*bos, *_tokenised(loaded.tokenizer, [text]).get(text, [])]
+        ids = [*bos, *tokenised(loaded.tokenizer, [text]).get(text, [])]
         if ids:
             return ids
         mark = loaded.tokenizer.bos_token_id
         return [loaded.tokenizer.eos_token_id if mark is None else mark]
 
-    def _load(self) -> _Loaded:
+    def load(self) -> Loaded:
+        """The model in memory; loaded by the first call in a process."""
         key = (self.model, self.device, compute.dtype_name(self.dtype))
-        with _LOCK:
-            if key not in _LOADED:
-                _LOADED[key] = _load(*key)
-            return _LOADED[key]
+        return once(("causal_lm", *key), lambda: load(*key))
 
 
 def plain_segments(messages: Sequence[Mapping[str, str]]) -> list[Segment]:
@@ -274,7 +293,7 @@ def chat_header(tokenizer: Any) -> str:
     return opened[len(closed) :] if opened.startswith(closed) else ""
 
 
-def _messages(row: Mapping[str, Any]) -> list[dict[str, str]]:
+def messages_of(row: Mapping[str, Any]) -> list[dict[str, str]]:
     """A row's messages, or those of its instruction, input and response."""
     if row.get("messages"):
         return [{"role": m["role"], "content": m["content"] or ""} for m in row["messages"]]
@@ -282,7 +301,8 @@ def _messages(row: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"role": "user", "content": prompt}, {"role": "assistant", "content": row.get("response") or ""}]
 
 
-def _tokenised(tokenizer: Any, texts: Sequence[str]) -> dict[str, list[int]]:
+def tokenised(tokenizer: Any, texts: Sequence[str]) -> dict[str, list[int]]:
+    """The token ids of each text that is not empty; one call of the tokenizer for all."""
     filled = [text for text in texts if text]
     if not filled:
         return {}
@@ -290,7 +310,8 @@ def _tokenised(tokenizer: Any, texts: Sequence[str]) -> dict[str, list[int]]:
     return dict(zip(filled, found, strict=True))
 
 
-def _load(spec: str, device: str, dtype: str) -> _Loaded:
+def load(spec: str, device: str, dtype: str) -> Loaded:
+    """Load a copy of its own of the model that a spec names."""
     folder = str(models.as_safetensors(models.locate(spec)))
     compute.prepare_torch()
     with compute.quiet():
@@ -304,4 +325,5 @@ def _load(spec: str, device: str, dtype: str) -> _Loaded:
     limit = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
     # Some tokenizers open every text with a mark; the plain template keeps that habit once a conversation.
     marked = tokenizer("x")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return _Loaded(model, tokenizer, head, limit, [tokenizer.bos_token_id] if marked else [])
+    bos = [tokenizer.bos_token_id] if marked else []
+    return Loaded(model, tokenizer, head, limit, bos, token_pass.remembers(model))

@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 DTYPES = ("bfloat16", "float32", "float16")
@@ -48,6 +48,21 @@ def prepare_torch() -> None:
 
     if torch.get_num_threads() != cores():
         torch.set_num_threads(cores())
+
+
+def side_by_side(work: Callable[[], None], workers: int) -> None:
+    """Run ``work`` in so many threads at once, each with torch on a single core; the first error is raised here."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for done in [pool.submit(work) for _ in range(workers)]:
+                done.result()
+    finally:
+        torch.set_num_threads(before)  # the number of one thread leaks into others through the maths library
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,7 +8,6 @@ How it is kept fast: texts are taken in the order of their length, each block is
 cut by counted tokens, so that next to nothing is padding.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import dagster as dg
 import numpy as np
 
 from resources import compute, models
+from resources.loaded import once
 
 OK = "ok"
 EMPTY_TEXT = "empty_text"
@@ -39,10 +39,6 @@ class EncodedBlock:
     """(n,) bool: the text was longer than that."""
     status: list[str]
     """``ok`` or ``empty_text``."""
-
-
-_LOADED: dict[tuple[Any, ...], Any] = {}
-_LOCK = threading.Lock()
 
 
 class Encoder(dg.ConfigurableResource):
@@ -151,10 +147,7 @@ class Encoder(dg.ConfigurableResource):
 
     def _loaded(self) -> Any:
         key = (self.model, self.device, self.max_tokens)
-        with _LOCK:
-            if key not in _LOADED:
-                _LOADED[key] = _load(*key)
-            return _LOADED[key]
+        return once(("encoder", *key), lambda: _load(*key))
 
 
 def _load(spec: str, device: str, max_tokens: int | None) -> Any:

@@ -11,12 +11,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from resources.causal_lm import CausalLM, Progress, _messages
+from resources.causal_lm import CausalLM, Progress, messages_of
 from resources.encoder import EMPTY_TEXT, OK, EncodedBlock, Encoder
 from resources.encoder import Progress as TextProgress
 from resources.token_pass import EMPTY_RESPONSE, TOKEN_STATISTICS_SCHEMA, TOO_LONG, TRUNCATED
@@ -108,9 +109,10 @@ class FakeCausalLM(CausalLM):
         """As the real one: finished frames, every row once, here in the order of the rows and 256 at a time."""
         for start in range(0, rows.height, 256):
             part = rows.slice(start, 256)
-            lines = [self._line(row["row_id"], _messages(row)) for row in part.iter_rows(named=True)]
+            lines = [self._line(row["row_id"], messages_of(row)) for row in part.iter_rows(named=True)]
             frame = pl.DataFrame(lines, schema=TOKEN_STATISTICS_SCHEMA)
-            yield frame if alone else frame.with_columns(logp_alone=pl.lit(None, pl.List(pl.Float32)))
+            nothing = pl.lit(None, pl.List(pl.Float32))
+            yield frame if alone else frame.with_columns(logp_alone=nothing, logp_prompt=nothing)
             if on_progress is not None:
                 on_progress(start + part.height, rows.height)
 
@@ -125,6 +127,7 @@ class FakeCausalLM(CausalLM):
             return {"row_id": row_id, "status": EMPTY_RESPONSE, "truncated": False}
         seen: list[str] = []
         scored: list[tuple[float, float, dict[str, Any]]] = []
+        rest: list[float] = []
         left = 0
         for message in messages:
             words = _tokens(message["content"])
@@ -134,6 +137,8 @@ class FakeCausalLM(CausalLM):
                 known = {w.lower() for w in seen}
                 pairs = zip(["", *words], words[:room], strict=False)
                 scored += [_position(before, word, word.lower() in known) for before, word in pairs]
+            else:
+                rest += [_position(*pair, False)[1] for pair in pairwise([*seen[-1:], *words[:room]])]
             seen += words[:room]
         if not scored:
             return {"row_id": row_id, "status": TOO_LONG, "truncated": True}
@@ -147,6 +152,7 @@ class FakeCausalLM(CausalLM):
             "n_response_tokens": len(scored),
             "logp_conditional": [conditional for conditional, _, _ in scored],
             "logp_alone": [alone for _, alone, _ in scored],
+            "logp_prompt": rest,
         }
 
 

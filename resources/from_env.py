@@ -1,15 +1,19 @@
 """Which models to use, as the environment says: for whoever starts the program without a configuration.
 
-Here belongs only the reading of ``SLUICE_ENCODER``, ``SLUICE_CAUSAL_LM``, ``SLUICE_DEVICE`` and ``SLUICE_DTYPE``.
-Unset means the embedded models; ``fake`` (or ``fake:...``) means the stand-ins of `fakes`.
+Here belongs only the reading of ``SLUICE_ENCODER``, ``SLUICE_CAUSAL_LM``, ``SLUICE_REWARD_MODEL``,
+``SLUICE_CTC_ALIGNER``, ``SLUICE_UNIEVAL``, ``SLUICE_DEVICE`` and ``SLUICE_DTYPE``. Unset means the embedded models,
+and no reward model and no UniEval; ``fake`` (or ``fake:...``) means the stand-ins of `fakes` and of the models.
 """
 
 import os
 
 from resources import models
+from resources.alignment import Aligner
+from resources.boolean_qa import UniEval
 from resources.causal_lm import CausalLM
 from resources.encoder import Encoder
 from resources.fakes import FakeCausalLM, FakeEncoder
+from resources.reward_model import RewardModel
 
 
 def encoder_from_env() -> Encoder:
@@ -24,6 +28,28 @@ def causal_lm_from_env() -> CausalLM:
         device=_read("SLUICE_DEVICE", "auto"),
         dtype=_read("SLUICE_DTYPE", "auto"),
     )
+
+
+def reward_model_from_env() -> RewardModel:
+    """The reward model of ``SLUICE_REWARD_MODEL`` on ``SLUICE_DEVICE`` as ``SLUICE_DTYPE``; unset: none."""
+    model = _read("SLUICE_REWARD_MODEL", "")
+    return RewardModel(
+        model="fake:reward" if model == "fake" else model,
+        device=_read("SLUICE_DEVICE", "auto"),
+        dtype=_read("SLUICE_DTYPE", "auto"),
+    )
+
+
+def ctc_aligner_from_env() -> Aligner:
+    """The aligner of ``SLUICE_CTC_ALIGNER`` on ``SLUICE_DEVICE``; unset: the embedded encoder."""
+    model = _read("SLUICE_CTC_ALIGNER", "embedded:minilm")
+    return Aligner(model="fake:aligner" if model == "fake" else model, device=_read("SLUICE_DEVICE", "auto"))
+
+
+def unieval_from_env() -> UniEval:
+    """The checkpoint of ``SLUICE_UNIEVAL`` on ``SLUICE_DEVICE``; unset: none."""
+    model = _read("SLUICE_UNIEVAL", "")
+    return UniEval(model="fake:unieval" if model == "fake" else model, device=_read("SLUICE_DEVICE", "auto"))
 
 
 def encoder(model: str, device: str = "auto") -> Encoder:

@@ -1,19 +1,18 @@
 """The one forward pass that all language-model indicators read: token ids in, six numbers a response token out.
 
-Here belongs the arithmetic: what a row becomes as tokens (`Plan`), how sequences share a batch, and how the numbers
-come out of hidden states without ever holding the scores of all tokens over the whole vocabulary. Which model runs,
-and how a conversation is written down for it, is said in `causal_lm`; what the numbers mean, in `methods`.
+Here belongs the arithmetic: what a row becomes as tokens (`Plan`), and how the numbers come out of hidden states
+without ever holding the scores of all tokens over the whole vocabulary. Which sequences share a batch is decided in
+`batching`; which model runs, and how a conversation is written down for it, is said in `causal_lm`; what the numbers
+mean, in `methods`.
 """
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
-
-from resources import compute
 
 OK = "ok"
 TRUNCATED = "truncated"
@@ -31,6 +30,7 @@ _COLUMNS: dict[str, Any] = {
     "n_response_tokens": pl.Int64,
     "logp_conditional": pl.List(pl.Float32),
     "logp_alone": pl.List(pl.Float32),
+    "logp_prompt": pl.List(pl.Float32),
     "entropy": pl.List(pl.Float32),
     "sum_p2": pl.List(pl.Float32),
     "top1": pl.List(pl.Float32),
@@ -40,7 +40,9 @@ _COLUMNS: dict[str, Any] = {
 
 TOKEN_STATISTICS_SCHEMA = pl.Schema(_COLUMNS)
 """One line a row. Lists have one entry a scored response token, in order, over all assistant turns; natural logs.
-They are null unless the status is ``ok`` or ``truncated`` (then they hold the tokens before the cut)."""
+They are null unless the status is ``ok`` or ``truncated`` (then they hold the tokens before the cut). ``logp_prompt``
+has one entry a token of everything else (what the others say and the template's marks) but the first, which nothing
+predicts."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,25 @@ class Sequence_:
 
     tokens: list[int]
     spans: list[tuple[int, int]]
+    whole: bool = False
+    """Score all the other tokens too, but the first."""
+    opening: "Opening | None" = None
+    """What it begins with, if that has been passed already."""
 
     @property
     def n_scored(self) -> int:
-        """How many tokens are scored."""
+        """How many tokens the spans have."""
         return sum(stop - start for start, stop in self.spans)
+
+    @property
+    def in_spans(self) -> np.ndarray:
+        """The places of the tokens in spans."""
+        return np.concatenate([np.arange(start, stop) for start, stop in self.spans])
+
+    @property
+    def scored(self) -> np.ndarray:
+        """The places of the tokens whose numbers are wanted, ascending."""
+        return np.arange(1, len(self.tokens)) if self.whole else self.in_spans
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,11 @@ class Plan:
     status: str
     conditional: Sequence_ | None = None
     alone: list[Sequence_] = field(default_factory=list)
+
+    def conditional_only(self) -> "Plan":
+        """The same without the turns alone, and with nothing scored but the responses."""
+        bare = self.conditional and replace(self.conditional, whole=False)
+        return replace(self, conditional=bare, alone=[])
 
     @property
     def sequences(self) -> list[Sequence_]:
@@ -100,47 +121,7 @@ def plan_row(row_id: str, segments: Sequence[tuple[list[int], bool]], header: li
     tokens = tokens[: kept[-1][1]]
     alone = [Sequence_(header + tokens[a:b], [(len(header), len(header) + b - a)]) for a, b in kept]
     status = OK if kept == spans else TRUNCATED
-    return Plan(row_id, status, Sequence_(tokens, kept), alone)
-
-
-def groups(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices in groups whose padded size (longest times count) is at most ``budget``, or of a single sequence.
-
-    Longest first: a batch that does not fit into memory shows at once, and neighbours are of like length.
-    """
-    made: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if made and (len(made[-1]) + 1) * lengths[made[-1][0]] <= budget:
-            made[-1].append(i)
-        else:
-            made.append([i])
-    return made
-
-
-_BATCH = 48
-"""What a batch costs by itself, in tokens: many small batches pad least and are slowest."""
-
-
-def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """As `groups`, but with the least padding that the budget allows: every cut between two lengths is weighed."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    least, cut = [0.0], [0]
-    for end in range(1, len(order) + 1):
-        best, where = float("inf"), end - 1
-        for start in range(end - 1, -1, -1):
-            padded = lengths[order[start]] * (end - start)
-            if padded > budget and end - start > 1:
-                break
-            if least[start] + padded + _BATCH < best:
-                best, where = least[start] + padded + _BATCH, start
-        least.append(best)
-        cut.append(where)
-    made: list[list[int]] = []
-    end = len(order)
-    while end:
-        made.append(order[cut[end] : end])
-        end = cut[end]
-    return made[::-1]
+    return Plan(row_id, status, Sequence_(tokens, kept, whole=True), alone)
 
 
 @dataclass(frozen=True)
@@ -172,7 +153,7 @@ def head_of(model: Any) -> Head:
     head = Head(project, project.weight.shape[0], scale, softcap)
     with torch.inference_mode():
         few = torch.arange(3, 9, device=model.device)[None] % config.vocab_size
-        mine = head(_trunk(model, few)[0]).float()
+        mine = head(trunk(model, few)[0]).float()
         theirs = model(input_ids=few, use_cache=False).logits[0].float()
     if mine.shape != theirs.shape or not torch.allclose(mine, theirs, rtol=2e-2, atol=0.25):
         raise RuntimeError(
@@ -182,10 +163,67 @@ def head_of(model: Any) -> Head:
     return head
 
 
-def _trunk(model: Any, ids: Any) -> Any:
+def trunk(model: Any, ids: Any, opening: "Opening | None" = None) -> Any:
     """Hidden states (batch, length, width). Padding stands on the right, where a causal model cannot see it from the
     tokens before, so no mask is needed and the fast attention kernels apply."""
-    return model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    if opening is None:
+        return model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    past = copy.deepcopy(opening.past)  # the model adds to it
+    past.batch_repeat_interleave(len(ids))
+    return model.base_model(input_ids=ids, past_key_values=past, use_cache=True).last_hidden_state
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The tokens with which many sequences begin, passed once for all of them."""
+
+    tokens: list[int]
+    past: Any
+    """What the model remembers of them (keys and values)."""
+    last: Any
+    """The hidden state (1, width) at the last of them, which predicts what comes next."""
+    numbers: np.ndarray
+    """(len(tokens), 6), by column `NUMBERS`; the first token has none."""
+
+
+def remembers(model: Any) -> bool:
+    """Whether the model goes on from an opening as if it had read it with the rest; some kinds do not."""
+    import torch
+
+    ids = torch.arange(3, 15, device=model.device)[None] % model.config.get_text_config().vocab_size
+    with torch.inference_mode():
+        try:
+            at_once = trunk(model, ids)[0, 6:].float()
+            past = model.base_model(input_ids=ids[:, :6], use_cache=True).past_key_values
+            opening = Opening([], past, None, np.zeros(0))
+            behind = trunk(model, ids[:, 6:].repeat(2, 1), opening)[1].float()
+        except Exception:  # a kind of memory that cannot be repeated for a batch
+            return False
+    return torch.allclose(at_once, behind, rtol=2e-2, atol=0.1 * float(at_once.abs().mean()))
+
+
+WORTH_SHARING = 8
+"""Fewer common tokens than this cost more as an opening than they save."""
+
+
+def opening_of(model: Any, head: Head, sequences: Sequence[Sequence_]) -> Opening | None:
+    """What all these sequences begin with (a template's system prompt, a header), if it is long enough to be shared."""
+    import torch
+
+    if len(sequences) < 2:
+        return None
+    first, last = min(s.tokens for s in sequences), max(s.tokens for s in sequences)
+    longest = min(len(s.tokens) for s in sequences) - 1  # something must be left to run
+    n = next((i for i in range(longest) if first[i] != last[i]), longest)
+    if n < WORTH_SHARING:
+        return None
+    ids = torch.tensor([first[:n]], device=model.device)
+    with torch.inference_mode():
+        passed = model.base_model(input_ids=ids, use_cache=True)
+        hidden = passed.last_hidden_state[0]
+        numbers = np.full((n, len(NUMBERS)), np.nan)
+        numbers[1:] = label_statistics(hidden[:-1], ids[0, 1:], head, _chunk(head, hidden))
+    return Opening(first[:n], passed.past_key_values, hidden[-1:], numbers)
 
 
 NUMBERS = ("logp", "entropy", "sum_p2", "top1", "top2", "hit")
@@ -208,23 +246,15 @@ def label_statistics(hidden: Any, labels: Any, head: Head, chunk: int) -> np.nda
 
 
 def _by_rows(scores: Any, labels: Any, found: np.ndarray) -> None:
-    """On a CPU: each row of scores is read once, by compiled code, on as many threads as torch has."""
-    from concurrent.futures import ThreadPoolExecutor
-
+    """On a CPU: each row of scores is read once, by compiled code."""
     import torch
 
     from methods.numerics.vocabulary import statistics
 
     if scores.dtype == torch.bfloat16:
-        bits, shift = scores.view(torch.uint16).numpy(), 16
+        statistics(scores.view(torch.uint16).numpy(), 16, labels.numpy(), found)
     else:
-        bits, shift = scores.float().contiguous().view(torch.int32).numpy(), 0
-    threads = max(1, torch.get_num_threads())
-    edges = np.linspace(0, len(found), threads + 1).astype(int)
-    parts = [slice(a, b) for a, b in pairwise(edges.tolist())]
-    wanted = labels.numpy()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: statistics(bits[part], shift, wanted[part], found[part]), parts))
+        statistics(scores.float().contiguous().view(torch.int32).numpy(), 0, labels.numpy(), found)
 
 
 def _by_columns(scores: Any, labels: Any, found: np.ndarray) -> None:
@@ -250,60 +280,61 @@ def _by_columns(scores: Any, labels: Any, found: np.ndarray) -> None:
     found[:] = torch.stack(columns, dim=1).cpu().numpy()
 
 
-def score_batch(model: Any, head: Head, sequences: Sequence[Sequence_]) -> list[np.ndarray]:
-    """One forward pass over sequences of like length; for each, its numbers at the scored tokens in order."""
+def score_batch(
+    model: Any, head: Head, sequences: Sequence[Sequence_], opening: Opening | None = None
+) -> list[np.ndarray]:
+    """One forward pass over sequences of like length; for each, its numbers at the scored tokens in order.
+
+    Where there is an ``opening``, all of them begin with it, and only what follows runs through the model.
+    """
     import torch
 
-    width = max(len(s.tokens) for s in sequences)
-    ids = torch.zeros((len(sequences), width), dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence.tokens)] = torch.tensor(sequence.tokens)
-    where = [np.concatenate([np.arange(a, b) for a, b in s.spans]) for s in sequences]
-    rows = torch.from_numpy(np.repeat(np.arange(len(sequences)), [len(w) for w in where]))
-    columns = torch.from_numpy(np.concatenate(where))
+    shared = len(opening.tokens) if opening else 0
+    ids = _padded([s.tokens[shared:] for s in sequences])
+    where = [s.scored for s in sequences]
+    new = [places[places >= shared] for places in where]
+    rows = torch.from_numpy(np.repeat(np.arange(len(sequences)), [len(places) for places in new]))
+    columns = torch.from_numpy(np.concatenate(new) - shared)
     with torch.inference_mode():
-        hidden = _trunk(model, ids.to(model.device))
-        hidden = hidden[rows.to(hidden.device), (columns - 1).to(hidden.device)]  # position j - 1 predicts token j
-        room = 32 << 20 if hidden.device.type == "cpu" else 512 << 20  # bytes; a CPU's cache holds little more
-        chunk = max(1, room // (head.vocabulary * hidden.element_size()))
-        found = label_statistics(hidden, ids[rows, columns].to(hidden.device), head, chunk)
-    return np.split(found, np.cumsum([len(w) for w in where])[:-1])
+        hidden = trunk(model, ids.to(model.device), opening)
+        before = hidden[rows.to(hidden.device), (columns - 1).clamp(min=0).to(hidden.device)]  # j - 1 predicts token j
+        if opening:
+            before[columns == 0] = opening.last
+        labels = ids[rows, columns].to(hidden.device)
+        found = label_statistics(before, labels, head, _chunk(head, hidden))
+    parts = np.split(found, np.cumsum([len(places) for places in new])[:-1])
+    if opening is None:
+        return parts
+    known = [opening.numbers[places[places < shared]] for places in where]
+    return [np.concatenate(both) for both in zip(known, parts, strict=True)]
+
+
+def _chunk(head: Head, hidden: Any) -> int:
+    """How many positions are spread over the vocabulary at a time."""
+    room = 32 << 20 if hidden.device.type == "cpu" else 512 << 20  # bytes; a CPU's cache holds little more
+    return max(1, room // (head.vocabulary * hidden.element_size()))
+
+
+def _padded(sequences: Sequence[list[int]]) -> Any:
+    """Token ids (n, longest) with zeros behind."""
+    import torch
+
+    ids = torch.zeros((len(sequences), max(len(tokens) for tokens in sequences)), dtype=torch.long)
+    for row, tokens in enumerate(sequences):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+    return ids
 
 
 def next_batch(model: Any, head: Head, sequences: Sequence[Sequence_], words: Sequence[int]) -> list[np.ndarray]:
     """For each sequence ln p of these tokens (float64) at the place behind its last."""
     import torch
 
-    width = max(len(s.tokens) for s in sequences)
-    ids = torch.zeros((len(sequences), width), dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence.tokens)] = torch.tensor(sequence.tokens)
+    ids = _padded([s.tokens for s in sequences])
     last = torch.tensor([len(s.tokens) - 1 for s in sequences])
     with torch.inference_mode():
-        hidden = _trunk(model, ids.to(model.device))[torch.arange(len(sequences)), last]
+        hidden = trunk(model, ids.to(model.device))[torch.arange(len(sequences)), last]
         scores = head(hidden).double().log_softmax(dim=-1)
     return list(scores[:, list(words)].cpu().numpy())
-
-
-def score_all(
-    score: Callable[[list[Sequence_]], list[np.ndarray]], sequences: Sequence[Sequence_], budget: int
-) -> list[np.ndarray | None]:
-    """Score all sequences in batches; a batch that does not fit into memory is halved. None: not even alone."""
-    found: list[np.ndarray | None] = [None] * len(sequences)
-    waiting = batches([len(s.tokens) for s in sequences], budget)[::-1]
-    while waiting:
-        batch = waiting.pop()
-        try:
-            for i, numbers in zip(batch, score([sequences[i] for i in batch]), strict=True):
-                found[i] = numbers
-            continue
-        except (RuntimeError, MemoryError) as error:
-            if not compute.is_out_of_memory(error):
-                raise
-        compute.free_memory()
-        if len(batch) > 1:
-            waiting += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
-    return found
 
 
 def frame_of(plans: Sequence[Plan], results: Sequence[list[np.ndarray | None]]) -> pl.DataFrame:
@@ -323,12 +354,14 @@ def frame_of(plans: Sequence[Plan], results: Sequence[list[np.ndarray | None]]) 
 
 def _numbers_of(conditional: Sequence_, passes: Sequence[np.ndarray]) -> dict[str, Any]:
     """The columns of a row whose passes are all there."""
-    scored = dict(zip(NUMBERS, passes[0].T, strict=True))
+    in_spans = np.isin(conditional.scored, conditional.in_spans)
+    scored = dict(zip(NUMBERS, passes[0][in_spans].T, strict=True))
     return {
         "n_response_tokens": conditional.n_scored,
         "n_prompt_tokens": len(conditional.tokens) - conditional.n_scored,
         "logp_conditional": scored["logp"].tolist(),
         "logp_alone": np.concatenate([numbers[:, 0] for numbers in passes[1:]]).tolist() if passes[1:] else None,
+        "logp_prompt": passes[0][~in_spans, 0].tolist() if conditional.whole else None,
         **{name: scored[name].tolist() for name in ("entropy", "sum_p2", "top1", "top2")},
         "hit": scored["hit"].astype(np.bool_).tolist(),
     }

@@ -27,8 +27,6 @@ from resources.lake import NAME, Lake, LakeError, Source
 from resources.tables import LakeResource
 
 EXTENSIONS = tuple(KINDS)
-LAST_USED = (["evidence", "token_statistics"], ["evidence", "prompt_perturbations"], ["evidence", "yes_no"])
-"""Expensive passes that join a lane only once a person has asked for them somewhere: what you use is kept fresh."""
 FEATURES = dg.AssetKey(["evidence", "readability_features"])
 """Read by indicators alone: it joins a lane with the first of them."""
 
@@ -187,15 +185,18 @@ def register(store: Lake, file: Landed) -> str | None:
 
 
 def build_sensor(
-    lane: Iterable[dg.AssetKey], interval: int = 30, read: Iterable[dg.AssetKey] | None = None
+    lane: Iterable[dg.AssetKey],
+    interval: int = 30,
+    read: Iterable[dg.AssetKey] | None = None,
+    expensive: Iterable[dg.AssetKey] = (),
 ) -> dg.SensorDefinition:
     """The sensor; ``lane`` are the partitioned assets that a source passes through.
 
-    ``read`` are those that recipes and cards read (all, if it is not said). Of the others a lane makes only those that
-    a person has once asked for: nobody waits for forty scores that nobody looks at.
+    ``expensive`` are passes that join a lane only once a person has asked for them somewhere: what you use is kept
+    fresh. ``read`` are those that recipes and cards read (all, if it is not said). Of the others a lane makes only
+    those that a person has once asked for: nobody waits for forty scores that nobody looks at.
     """
-    lane = sorted(lane)
-    expensive = {dg.AssetKey(list(key)) for key in LAST_USED}
+    lane, costly = sorted(lane), set(expensive)
     optional = set() if read is None else {key for key in lane if key.path[0] == "scored"} - set(read)
     optional |= {FEATURES} & set(lane) if read is not None else set()
 
@@ -215,9 +216,9 @@ def build_sensor(
             said = register(store, file)
             if said:
                 context.log.warning(said)
-        in_use = {key for key in expensive if context.instance.get_latest_materialization_event(key)}
+        in_use = {key for key in costly if context.instance.get_latest_materialization_event(key)}
         in_use |= {key for key in optional if store.partitions(key.path)}
-        wanted = wanted_keys(lane, expensive | optional, in_use)
+        wanted = wanted_keys(lane, costly | optional, in_use)
         known = set(context.instance.get_dynamic_partitions(SOURCES.name or ""))
         new = [file.name for file in files if file.name not in known]
         return dg.SensorResult(

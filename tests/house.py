@@ -17,6 +17,7 @@ from jobs import definitions, runs
 from jobs.made import Outcome
 from resources.fakes import FakeCausalLM, FakeEncoder
 from resources.lake import Lake
+from resources.reward_model import RewardModel
 
 COUNTED: list[str] = []
 """Every row or text that a model of this module looked at."""
@@ -54,10 +55,12 @@ class House:
         sources: Mapping[str, Path] | None = None,
         encoder: FakeEncoder | None = None,
         causal_lm: FakeCausalLM | None = None,
+        reward_model: RewardModel | None = None,
         **settings: object,
     ) -> Outcome:
         COUNTED.clear()
-        defs = definitions.build_defs(self.lake.home, encoder or Encoder(), causal_lm or Model())
+        rewards = reward_model or RewardModel(model="fake:reward")
+        defs = definitions.build_defs(self.lake.home, encoder or Encoder(), causal_lm or Model(), reward_model=rewards)
         if sources:
             runs.add_sources(self.lake, self.instance, sources)
         names = list(sources or [source.name for source in self.lake.sources()])

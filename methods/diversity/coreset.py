@@ -1,7 +1,7 @@
 """Choosing by distance: cover the pool (k-center), or take the best that are not alike (DEITA's filter).
 
 Here belong greedy selectors that compare a row with the rows chosen so far. Selectors that maximise a sum over the
-pool (facility location, QDIT, herding) and those that work inside clusters stand beside it in ``diversity``.
+pool (facility location) stand in ``facility.py``, those that work inside clusters beside it in ``diversity``.
 """
 
 from __future__ import annotations

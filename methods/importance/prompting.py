@@ -29,7 +29,7 @@ PERTURBATIONS_SCHEMA: Mapping[str, Any] = MappingProxyType(
 each perturbed one; null unless the status is ``ok``."""
 
 
-def _flat(lists: pl.Series) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def flattened(lists: pl.Series) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """A list of lists as flat arrays: the row of each inner list, its place in the row, its length, and all values.
 
     Nothing stands for an empty or missing list; a missing value is NaN.
@@ -43,11 +43,12 @@ def _flat(lists: pl.Series) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     return rows, places, lengths, values
 
 
-def _sums(of: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+def sums_by(of: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """The sum of the values of each of ``n`` groups; ``of`` says whose a value is."""
     return np.bincount(of, weights=values, minlength=n)
 
 
-def _status(block: pl.DataFrame, lists: str, few: tuple[int, str], short: tuple[int, str], uneven: str) -> pl.Series:
+def status_of(block: pl.DataFrame, lists: str, few: tuple[int, str], short: tuple[int, str], uneven: str) -> pl.Series:
     """The evidence's own status; then what is wrong with a line: under so many inner lists, under so many values in
     the longest of them, lists of unlike lengths."""
     lengths = pl.col(lists).list.eval(pl.element().list.len().fill_null(0)).list
@@ -181,19 +182,19 @@ def prompt_uncertainty(block: pl.DataFrame, mode: str = "sentence") -> pl.DataFr
         raise ValueError(f"mode must be 'sentence' or 'token', not {mode!r}")
     status, first, of, p = _probabilities(block, mode)
     with np.errstate(invalid="ignore"):
-        value = _sums(of, np.abs(p - p[first]), block.height) / _sums(of, first != np.arange(len(p)), block.height)
+        value = sums_by(of, np.abs(p - p[first]), block.height) / sums_by(of, first != np.arange(len(p)), block.height)
     return statused(value, status)
 
 
 def _probabilities(block: pl.DataFrame, mode: str) -> tuple[pl.Series, np.ndarray, np.ndarray, np.ndarray]:
     """The status; and, flat: the index of the same probability behind the unperturbed instruction, the row, and the
     probability of a whole response (`sentence`) or of each of its tokens."""
-    status = _status(block, "logp", (2, "no_perturbations"), (1, "empty_response"), "uneven_tokens")
+    status = status_of(block, "logp", (2, "no_perturbations"), (1, "empty_response"), "uneven_tokens")
     readable = block.select(pl.when(status == OK).then("logp")).to_series()
-    rows, places, lengths, values = _flat(readable)
+    rows, places, lengths, values = flattened(readable)
     if mode == "sentence":
         inner = np.repeat(np.arange(len(rows)), lengths)
-        values, lengths = _sums(inner, values, len(rows)) / np.maximum(lengths, 1), np.ones_like(lengths)
+        values, lengths = sums_by(inner, values, len(rows)) / np.maximum(lengths, 1), np.ones_like(lengths)
     starts = np.cumsum(lengths) - lengths
     first = np.repeat(starts - places * lengths, lengths) + np.arange(len(values)) - np.repeat(starts, lengths)
     return status, first, np.repeat(rows, lengths), np.exp(values)

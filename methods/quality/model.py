@@ -38,33 +38,67 @@ def _tokens(name: str) -> pl.Expr:
     return pl.col(name).cast(pl.List(pl.Float64))
 
 
+def _mean(name: str) -> pl.Expr:
+    return _tokens(name).list.mean()
+
+
 def _read(block: pl.DataFrame, value: pl.Expr, tokens: str, keep_truncated: bool) -> pl.DataFrame:
     return statused(block.select(value.alias("value")).to_series(), _status(block, tokens, keep_truncated))
 
 
+SCOPES = {
+    "conditional": ("logp_conditional",),
+    "alone": ("logp_alone",),
+    "prompt": ("logp_prompt",),
+    "text": ("logp_prompt", "logp_conditional"),
+}
+"""What perplexity can be of, and the evidence that it is the mean of."""
+
+
 def perplexity(block: pl.DataFrame, scope: str = "conditional", keep_truncated: bool = False) -> pl.DataFrame:
-    """Perplexity of the response: how surprised the model is by an average token of it.
+    """Perplexity: how surprised the model is by an average token of the response, or of the whole text.
 
     Equation: PPL = exp(-(1/n) sum_j ln p_j). p = (.5, .25, .125, .5) gives 3.363586.
 
     Direction: lower is more predictable. Neither end is better by itself (very low: boilerplate, very high: noise), so
     the direction is `band`; which band is best depends on the data.
 
-    Parameters: `scope` is `conditional` (the response behind its prompt) or `alone` (without the prompt).
-    `keep_truncated` scores a cut response by the tokens that were seen.
+    Parameters: `scope` is `conditional` (the response behind its prompt), `alone` (the response without the prompt),
+    `prompt` (all that is not response) or `text` (the whole conversation). `keep_truncated` scores a cut response by
+    the tokens that were seen.
 
-    Statuses: `empty_response` (no token); `truncated` unless `keep_truncated`; any status of the model's pass.
+    Statuses: `empty_response` (no token to score); `truncated` unless `keep_truncated`; any status of the model's pass.
 
     Source: Ankner et al. 2024 (arXiv 2405.20541).
 
     Departures: Eq. 7 of the survey pairs a natural logarithm with a power of 2; here it is exp and ln. The mean is over
-    the tokens that have a value, so a first token without one is left out and not counted. The prompt's own tokens
-    are not scored: the survey's whole-text option is not offered.
+    the tokens that have a value: the first token of a conversation has none, so a text of n tokens has n - 1 terms.
+    Prompt and text hold the marks of the template that the model reads, which are the same for every row.
     """
-    if scope not in ("conditional", "alone"):
-        raise ValueError(f"scope must be 'conditional' or 'alone', not {scope!r}")
-    name = f"logp_{scope}"
-    return _read(block, (-_tokens(name).list.mean()).exp(), name, keep_truncated)
+    if scope not in SCOPES:
+        raise ValueError(f"scope must be {', '.join(map(repr, SCOPES))}, not {scope!r}")
+    parts = SCOPES[scope]
+    mean = pl.concat_list(_tokens(name).fill_null([]) for name in parts).list.mean() if parts[1:] else _mean(parts[0])
+    return _read(block, (-mean).exp(), parts[-1], keep_truncated)
+
+
+def normalised_loss(block: pl.DataFrame, keep_truncated: bool = False) -> pl.DataFrame:
+    """The loss that training would see: -ln p of an average token of the response behind its prompt, in nats.
+
+    Equation: NLL(A|Q) = -(1/n) sum_j ln p_j = ln PPL. p = (.5, .25, .125, .5) gives 1.213008.
+
+    Direction: neither end is better by itself: low is known already, high is hard or wrong.
+
+    Parameters: `keep_truncated` scores a cut response by the tokens that were seen.
+
+    Statuses: `empty_response` (no token); `truncated` unless `keep_truncated`; any status of the model's pass.
+
+    Source: the length-normalised form of least confidence (Bhatt et al. 2024, arXiv 2401.06692); the loss of every
+    selection by loss.
+
+    Departures: divided by the number of scored tokens; the survey's equations of losses divide by one less.
+    """
+    return _read(block, -_mean("logp_conditional"), "logp_conditional", keep_truncated)
 
 
 def ifd(block: pl.DataFrame, keep_truncated: bool = False) -> pl.DataFrame:
@@ -212,7 +246,7 @@ _BHATT = "Bhatt et al. 2024, An Experimental Design Framework for Label-Efficien
 INDICATORS = (
     Indicator(
         id="perplexity",
-        title="Perplexity of the response",
+        title="Perplexity",
         axis="quality",
         family="model",
         section="3.2",
@@ -224,6 +258,22 @@ INDICATORS = (
         params={"scope": "conditional", "keep_truncated": False},
         direction="band",
         compute=perplexity,
+    ),
+    Indicator(
+        id="normalised_loss",
+        title="Loss of the response",
+        axis="quality",
+        family="model",
+        section="3.2",
+        equation=r"-\frac{1}{n} \sum_j \ln p_j",
+        paper=_BHATT,
+        meaning="The loss that training on the row would start from, in nats a token. Low: the model knows it already; "
+        "high: hard, or wrong.",
+        needs=STATISTICS,
+        cost="gpu",
+        params={"keep_truncated": False},
+        direction="band",
+        compute=normalised_loss,
     ),
     Indicator(
         id="ifd",

@@ -9,7 +9,7 @@ or ``not_chosen``. Rows in = selected + dropped + not chosen, always.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,7 @@ def choose(
         vectors=vectors,
         clusters=data.clusters(left["row_id"]) if "clusters" in selector.needs else None,
         groups=_sources(left, pool) if "groups" in selector.needs else None,
+        values=_raw(left, recipe.indicators) if "values" in selector.needs else {},
     )
     if "score" in selector.needs and candidates.score is None:
         raise ValueError(
@@ -162,6 +163,11 @@ def _sources(table: pl.DataFrame, pool: pl.DataFrame) -> pl.Series:
     """The source of each row that is left; of a content in several sources the first."""
     sources = pool.select("row_id", "source")
     return table.select("row_id").join(sources, on="row_id", how="left", maintain_order="left")["source"]
+
+
+def _raw(table: pl.DataFrame, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The indicators of the rows that are left, as they are; NaN where a row has none."""
+    return {name: table[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in names}
 
 
 class _Ledger:

@@ -19,10 +19,15 @@ A recipe in full::
       normalise: zscore              # or rank, minmax, none
       mode: mean                     # or sum, product, min, mean_rank
       nulls: drop                    # or ignore, worst
+    reads: []                        # e.g. [ifd, ifd_experienced]: what the selector looks at one by one, unscaled
     selector: deita_repr_filter
     params: {threshold: 0.9}
     budget: 10%                      # or a number of rows
     seed: 0
+    on_request: false                # true: the job `choose` leaves it out, for it needs training or another model
+
+A selector that reads `values` (`sluice methods`) gets the raw values of all indicators that the recipe names. A row
+stays where one under ``reads`` is missing: the selector decides what that means.
 """
 
 from __future__ import annotations
@@ -91,11 +96,15 @@ class Recipe:
     params: Mapping[str, Any] = field(default_factory=dict)
     budget: str = "10%"
     seed: int = 0
+    reads: tuple[str, ...] = ()
+    """Further indicators whose raw values the selector gets."""
+    on_request: bool = False
+    """Made only where somebody asks for it by name."""
 
     @property
     def indicators(self) -> tuple[str, ...]:
         """Every indicator that the recipe reads, in a fixed order: this is its lineage."""
-        return tuple(sorted({*self.gates, *(self.score.indicators if self.score else {})}))
+        return tuple(sorted({*self.gates, *(self.score.indicators if self.score else {}), *self.reads}))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data: part of the data version of every subset that the recipe makes."""
@@ -107,6 +116,8 @@ class Recipe:
         if self.score:
             weights = ", ".join(f"{weight:g} × {name}" for name, weight in self.score.indicators.items())
             parts.append(f"score = {self.score.mode} of {weights} ({self.score.normalise})")
+        if self.reads:
+            parts.append(f"read {', '.join(self.reads)}")
         if self.duplicates is not None:
             parts.append(f"drop near-duplicates (Jaccard ≥ {self.duplicates:g})")
         params = ", ".join(f"{k}={v}" for k, v in self.params.items())
@@ -139,6 +150,8 @@ def parse(name: str, data: Any, where: str = "") -> Recipe:
     values["params"] = _mapping(data.get("params"), f"{where}: params")
     values["score"] = _score(data["score"], where) if data.get("score") is not None else None
     values["seed"] = _whole(data.get("seed", 0), f"{where}: seed")
+    values["reads"] = _names(data.get("reads"), f"{where}: reads", "indicators")
+    values["on_request"] = _yes_or_no(data.get("on_request", False), f"{where}: on_request")
     return _known(Recipe(name=name, **values), where)
 
 
@@ -156,6 +169,10 @@ def _known(recipe: Recipe, where: str) -> Recipe:
         raise RecipeError(f"{where}: params: {selector.id} has no parameter {unknown[0]!r}; it has {has}")
     if "score" in selector.needs and recipe.score is None:
         raise RecipeError(f"{where}: score is missing: {selector.id} chooses by it; add `score: {{indicators: ...}}`")
+    if "values" in selector.needs and not recipe.reads:
+        raise RecipeError(f"{where}: reads is missing: {selector.id} looks at indicators one by one; name them there")
+    if recipe.reads and "values" not in selector.needs:
+        raise RecipeError(f"{where}: reads: {selector.id} looks at no single indicators; name them in score or gates")
     for name in recipe.score.indicators if recipe.score else ():
         assert recipe.score
         if indicators[name].direction == "band" and not {name} & {*recipe.score.directions, *recipe.score.targets}:
@@ -267,16 +284,22 @@ def _gate(rule: Any, where: str) -> dict[str, Any]:
     return rule
 
 
-def _names(value: Any, where: str) -> tuple[str, ...]:
+def _names(value: Any, where: str, of: str = "source names") -> tuple[str, ...]:
     value = [] if value is None else value
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise RecipeError(f"{where} is {value!r}; give a list of source names")
+        raise RecipeError(f"{where} is {value!r}; give a list of {of}")
     return tuple(dict.fromkeys(value))
 
 
 def _whole(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise RecipeError(f"{where} is {value!r}; give a whole number from 0")
+    return value
+
+
+def _yes_or_no(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise RecipeError(f"{where} is {value!r}; give true or false")
     return value
 
 

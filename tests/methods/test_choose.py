@@ -236,16 +236,30 @@ def test_the_run_s_budget_and_seed_replace_the_recipe_s():
 
 
 SELECTORS = [selector.id for selector in catalog.SELECTORS]
+SINGLY = {
+    "bettermixture_voting": {"voters": ["mtld", "ttr"]},
+    "mods_union": {"seeds": "mtld", "necessity": "ttr"},
+}
+
+
+def by(selector: str) -> dict:
+    """What a recipe says to choose by it: a selector of single indicators reads two."""
+    said = {"selector": selector, "score": {"indicators": {"mtld": 1}}}
+    return {**said, "reads": ["mtld", "ttr"], "params": SINGLY[selector]} if selector in SINGLY else said
+
+
+def test_what_selectors_of_single_indicators_read_is_named_here():
+    assert set(SINGLY) == {selector.id for selector in catalog.SELECTORS if "values" in selector.needs}
 
 
 @pytest.mark.parametrize("selector", SELECTORS)
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_tiny_pools_and_budgets_above_them(selector, n):
     ids = [f"r{i}" for i in range(n)]
-    given = data(rows(*ids), mtld=values(**dict.fromkeys(ids, 1.0)), vectors=lambda _: np.array([0, 1, 0], np.float32))
-    said = {"selector": selector, "score": {"indicators": {"mtld": 1}}}
+    found = values(**dict.fromkeys(ids, 0.5))
+    given = data(rows(*ids), mtld=found, ttr=found, vectors=lambda _: np.array([0, 1, 0], np.float32))
     for budget in ("1", "50", "100%"):
-        ledger = carry_out(said, given, budget=budget)
+        ledger = carry_out(by(selector), given, budget=budget)
         assert ledger.height == n and ledger.schema == pl.Schema(LEDGER_SCHEMA)
         assert (ledger["decision"] == "selected").sum() <= n
         assert n == 0 or (ledger["decision"] == "selected").any()
@@ -253,8 +267,8 @@ def test_tiny_pools_and_budgets_above_them(selector, n):
 
 @pytest.mark.parametrize("selector", SELECTORS)
 def test_a_pool_of_which_nothing_is_left(selector):
-    given = data(rows("a", "b"), mtld=values(a="too_short", b="too_short"))
-    ledger = carry_out({"selector": selector, "score": {"indicators": {"mtld": 1}}}, given)
+    none = values(a="too_short", b="too_short")
+    ledger = carry_out(by(selector), data(rows("a", "b"), mtld=none, ttr=none))
     assert ledger["decision"].to_list() == ["dropped", "dropped"]
 
 
@@ -270,6 +284,8 @@ def cases(draw):
     lines = [(ids[a], ids[b], draw(st.sampled_from([0.8, 0.9]))) for a, b in {(min(e), max(e)) for e in ends} if a != b]
     selector = draw(st.sampled_from(SELECTORS))
     said = {"selector": selector, "duplicates": draw(st.sampled_from(["off", 0.8, 0.85]))}
+    if selector in SINGLY:
+        said |= {"reads": ["mtld", "ttr"], "params": SINGLY[selector]}
     if draw(st.booleans()):
         said["gates"] = {"ttr": draw(st.sampled_from([{"above": 0}, {"percentile": [25, 100]}]))}
     if draw(st.booleans()) or "score" in catalog.selector(selector).needs:
@@ -321,6 +337,53 @@ def test_a_score_of_several_indicators_goes_into_every_selector(selector):
     assert (ledger["decision"] == "selected").sum() == 2
     if selector.id == "top_k":
         assert ledger["rank"].to_list() == [1, 2, None]
+
+
+def test_a_selector_of_single_indicators_gets_them_raw_and_with_their_gaps():
+    """A row stays where a value is missing, but not where a gate or near-duplicates took it; only who asks gets them."""
+    seen = {}
+
+    def look(candidates, budget, seed):
+        seen.update(candidates.values)
+        return basic.random(candidates, budget, seed)
+
+    recipe = parse("r", {"title": "T", **by("mods_union"), "gates": {"polysyllable_count": {"below": 9}}})
+    assert recipe.indicators == ("mtld", "polysyllable_count", "ttr")
+    known = {name: catalog.indicator(name) for name in recipe.indicators}
+    given = data(
+        rows("a", "b", "c"),
+        near(("a", "b", 0.9)),
+        mtld=values(a=2, b=1, c=5),
+        ttr=values(a=0.25, c="too_short"),
+        polysyllable_count=values(a=3, b=4, c=8),
+    )
+    asking = replace(catalog.selector("random"), needs=("values",), select=look)
+    ledger = choose(replace(recipe, params={}), asking, known, given, "3")
+    assert ledger["decision"].to_list() == ["selected", "dropped", "selected"]
+    assert {name: column.dtype for name, column in seen.items()} == dict.fromkeys(recipe.indicators, np.float64)
+    np.testing.assert_array_equal([seen[name] for name in recipe.indicators], [[2, 5], [3, 8], [0.25, np.nan]])
+    seen.clear()
+    choose(replace(recipe, params={}), replace(asking, needs=()), known, given, "3")
+    assert seen == {}
+
+
+def test_seed_and_needed_rows_by_a_recipe():
+    """The row that is both stands once; a row that is neither says why it stays out."""
+    given = data(
+        rows("a", "b", "c", "d", "e"),
+        mtld=values(a="not_seed", b=2, c=1, d="not_seed", e="not_seed"),
+        ttr=values(a=1.2, b=0.5, c=-1, d=0, e="not_asked"),
+    )
+    ledger = carry_out({**by("mods_union"), "score": None, "budget": "5"}, given)
+    assert ledger["rank"].to_list() == [3, 2, 1, None, None]
+    assert ledger["reason"].to_list() == [
+        "needed: the tuned model's answer has a reward of -1.2, below 0",
+        "seed row, rank 2",
+        "seed row, rank 1",
+        "no seed row; the tuned model's answer has a reward of 0, not below 0",
+        "no seed row, and no reward",
+    ]
+    assert ledger["decision"].to_list()[3:] == ["not_chosen"] * 2
 
 
 def test_groups_are_the_sources():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.quality.memorization import memorization_rank
+from methods.quality.memorization import memorization_rank, memorization_rank_generated
 
 
 def statistics(*rows):
@@ -60,3 +60,39 @@ def test_memorization_against_a_slice(hits, prompt_tokens, window):
     found = memorization_rank(statistics(("ok", False, hits)), prompt_tokens, window)
     asked = hits[prompt_tokens : prompt_tokens + window]
     assert found["value"].item() == (None if len(asked) < window else sum(asked) / window)
+
+
+# --- written by itself -----------------------------------------------------------------------------------------------
+def continued(*rows):
+    schema = {"row_id": pl.String, "status": pl.String, "n_matched": pl.Int64, "n_scored": pl.Int64}
+    return pl.DataFrame([(str(i), *row) for i, row in enumerate(rows)], schema=schema, orient="row")
+
+
+def test_the_toy_written_by_itself():
+    wrote, true = [5, 6, 7, 9], [5, 6, 8, 9]
+    hits = sum(a == b for a, b in zip(wrote, true, strict=True))
+    assert only(memorization_rank_generated(continued(("ok", hits, 4)))) == 0.75
+
+
+def test_the_two_forms_differ_after_the_first_miss():
+    """A model whose next token hangs on the last one alone: it misses 5 behind 4, and then never comes back to 5."""
+    follows = {1: 2, 2: 3, 3: 4, 4: 9, 9: 9, 5: 6, 6: 7}
+    response, shown = [1, 2, 3, 4, 5, 6, 7], 2
+    forced = [follows[before] == token for before, token in zip(response[shown - 1 :], response[shown:], strict=False)]
+    block = statistics(("ok", False, [False] * shown + forced))
+    assert only(memorization_rank(block, prompt_tokens=shown, window=5)) == 0.8
+    wrote = response[:shown]
+    for _ in range(5):
+        wrote.append(follows[wrote[-1]])
+    hits = sum(a == b for a, b in zip(wrote[shown:], response[shown:], strict=True))
+    assert only(memorization_rank_generated(continued(("ok", hits, 5)))) == 0.4
+
+
+def test_statuses_of_what_was_written():
+    block = continued(
+        ("ok", 0, 32), ("ok", 0, 0), ("too_short", None, None), ("out_of_memory", None, None), ("ok", None, 4)
+    )
+    found = memorization_rank_generated(block)
+    nothing = [(None, status) for status in ("too_short", "too_short", "out_of_memory", "not_finite")]
+    assert found.rows() == [(0.0, "ok"), *nothing]
+    assert memorization_rank_generated(block.head(0)).schema == found.schema

@@ -9,7 +9,7 @@ import pytest
 from methods.quality import model
 from methods.quality.model import INDICATORS
 
-LISTS = ("logp_conditional", "logp_alone", "entropy", "sum_p2", "top1", "top2")
+LISTS = ("logp_conditional", "logp_alone", "logp_prompt", "entropy", "sum_p2", "top1", "top2")
 
 
 def statistics(rows):
@@ -49,6 +49,24 @@ def test_perplexity():
     assert only(model.perplexity(block)) != pytest.approx(2.318204, abs=1e-3)  # a power of 2 of nats
     with pytest.raises(ValueError, match="scope"):
         model.perplexity(block, scope="whole")
+
+
+def test_perplexity_of_the_prompt_and_of_the_whole_text():
+    lists = {"logp_prompt": np.log([0.5, 0.25]).tolist(), "logp_conditional": np.log([0.125, 0.5]).tolist()}
+    block = statistics([("ok", False, lists), ("ok", False, {**lists, "logp_prompt": []}), ("too_long", True, {})])
+    text = model.perplexity(block, scope="text")
+    assert text["value"].to_list() == pytest.approx([3.363586, 4.0, None], abs=1e-6)
+    assert text["status"].to_list() == ["ok", "ok", "too_long"]
+    prompt = model.perplexity(block, scope="prompt")
+    assert prompt["value"][0] == pytest.approx(math.sqrt(8))
+    assert prompt["status"].to_list() == ["ok", "empty_response", "too_long"]
+
+
+def test_normalised_loss_is_the_logarithm_of_the_perplexity():
+    block = statistics([("ok", False, {"logp_conditional": np.log([0.5, 0.25, 0.125, 0.5]).tolist()})])
+    assert only(model.normalised_loss(block)) == pytest.approx(1.2130076, abs=1e-6)
+    assert only(model.normalised_loss(block)) == pytest.approx(math.log(only(model.perplexity(block))))
+    assert model.normalised_loss(statistics([("ok", False, {})]))["status"].to_list() == ["empty_response"]
 
 
 def test_perplexity_alone_leaves_out_a_first_token_without_a_value():
@@ -151,6 +169,7 @@ def test_random_distributions_against_plain_numpy():
         wanted.append(
             {
                 "perplexity": np.exp(nll),
+                "normalised_loss": nll,
                 "ifd": nll / -np.log(alone).mean(),
                 "superfiltering": np.exp(nll + np.log(alone).mean()),
                 "el2n": np.linalg.norm(p - np.eye(11)[labels], axis=1).mean(),

@@ -43,6 +43,14 @@ def test_indicators_as_a_list_weigh_the_same():
     assert parse("r", with_score(indicators=["mtld", "ttr"])).score.indicators == {"mtld": 1.0, "ttr": 1.0}
 
 
+def test_what_a_selector_reads_singly_is_part_of_the_lineage_and_said():
+    said = {"title": "T", "selector": "mods_union", "reads": ["ttr", "mtld", "ttr"], "gates": {"ifd": {"below": 1}}}
+    recipe = parse("r", {**said, "params": {"seeds": "ttr", "necessity": "mtld"}, "on_request": True})
+    assert recipe.reads == ("ttr", "mtld") and recipe.indicators == ("ifd", "mtld", "ttr")
+    assert "; read ttr, mtld; " in recipe.rule()
+    assert recipe.on_request and not parse("r", said).on_request
+
+
 def test_every_recipe_that_ships_is_read():
     assert {"random", "longest", "k_center", "quality_diverse"} <= {recipe.name for recipe in load_folder(SHIPPED)}
 
@@ -69,6 +77,12 @@ WRONG = [
     ({**LEAST, "seed": "one"}, "seed is 'one'; give a whole number"),
     ({**LEAST, "seed": True}, "seed is True"),
     ({**LEAST, "seed": -1}, "seed is -1"),
+    ({**LEAST, "reads": "ifd"}, "reads is 'ifd'; give a list of indicators"),
+    ({**LEAST, "reads": ["ifd"]}, "reads: random looks at no single indicators; name them in score or gates"),
+    ({**LEAST, "selector": "mods_union"}, "reads is missing: mods_union looks at indicators one by one"),
+    ({**LEAST, "selector": "mods_union", "reads": ["idf"]}, "there is no indicator 'idf'; did you mean ifd"),
+    ({**LEAST, "on_request": "yes"}, "on_request is 'yes'; give true or false"),
+    ({**LEAST, "on_request": 1}, "on_request is 1"),
     ({**LEAST, "gates": ["ifd"]}, "gates is"),
     ({**LEAST, "gates": {"ifd": 1}}, "gates.ifd is 1; give a mapping"),
     ({**LEAST, "gates": {"ifd": {}}}, "gates.ifd: a gate takes above"),

@@ -1,6 +1,5 @@
 """Token statistics against a plain forward pass with all scores, row by row; masks, cuts, templates, statuses."""
 
-import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ CHAT = (
     "{% for m in messages %}<|s|>{{ m['role'] }}\n{{ m['content'] | trim }}<|e|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|s|>assistant\n{% endif %}"
 )
-LISTS = ("logp_conditional", "logp_alone", "entropy", "sum_p2", "top1", "top2")
+LISTS = ("logp_conditional", "logp_alone", "logp_prompt", "entropy", "sum_p2", "top1", "top2")
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +109,7 @@ class Plain:
             "top1": ordered[:, -1].tolist(),
             "top2": ordered[:, -2].tolist(),
             "hit": [int(before[k].argmax()) == tokens[j] for k, j in enumerate(scored)],
+            "rest": [math.log(p[j - 1, tokens[j]]) for j in range(1, len(p)) if j not in scored and j <= max(scored)],
         }
 
 
@@ -123,6 +123,8 @@ def assert_line(line: dict[str, Any], conditional: dict[str, list[float]], alone
         np.testing.assert_allclose(line[name], conditional[name], atol=1e-4, err_msg=name)
     np.testing.assert_allclose(line["logp_conditional"], conditional["logp"], atol=1e-4)
     np.testing.assert_allclose(line["logp_alone"], alone, atol=1e-4)
+    np.testing.assert_allclose(line["logp_prompt"], conditional["rest"], atol=1e-4)
+    assert len(line["logp_prompt"]) == line["n_prompt_tokens"] - 1
     assert line["hit"] == conditional["hit"]
     assert line["n_response_tokens"] == len(conditional["logp"])
 
@@ -258,10 +260,10 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_row_that_does_not_is_named(
     real = token_pass.score_batch
     longest = max(line["n_prompt_tokens"] + line["n_response_tokens"] for line in expected.values())
 
-    def small(model: Any, head: Any, sequences: list[Any]) -> Any:
+    def small(model: Any, head: Any, sequences: list[Any], opening: Any) -> Any:
         if len(sequences) > 1 or len(sequences[0].tokens) >= longest:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return real(model, head, sequences)
+        return real(model, head, sequences, opening)
 
     monkeypatch.setattr(token_pass, "score_batch", small)
     found = table(lm(tiny), rows_of(*SINGLE))
@@ -272,6 +274,78 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_row_that_does_not_is_named(
     monkeypatch.setattr(token_pass, "score_batch", lambda *_: (_ for _ in ()).throw(RuntimeError("shape mismatch")))
     with pytest.raises(RuntimeError, match="shape mismatch"):
         table(lm(tiny), rows_of(*SINGLE))
+
+
+SHARED = [
+    [("system", "always be brief and kind and the dog " + "the cat sat " * 5), ("user", user), ("assistant", answer)]
+    for user, answer in (("the cat", "ran"), ("the dog ran", "the cat sat the dog"), ("x", "y" * 40))
+]
+
+
+def test_what_all_begin_with_runs_once_and_changes_nothing(tiny: Path, oracle: Plain) -> None:
+    model = lm(tiny)
+    plans = model.plans(["a", "b", "c"], [[{"role": r, "content": c} for r, c in talk] for talk in SHARED])
+    loaded = model.load()
+    assert loaded.remembers
+    sequences = [plan.conditional for plan in plans if plan.conditional]
+    opening = token_pass.opening_of(loaded.model, loaded.head, sequences)
+    assert opening and len(opening.tokens) > 20
+    assert all(s.tokens[: len(opening.tokens)] == opening.tokens for s in sequences)
+    with_it = token_pass.score_batch(loaded.model, loaded.head, sequences, opening)
+    without = token_pass.score_batch(loaded.model, loaded.head, sequences)
+    for one, other in zip(with_it, without, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    again = token_pass.score_batch(loaded.model, loaded.head, sequences[::-1], opening)  # it was not used up
+    np.testing.assert_allclose(again[-1], with_it[0], atol=1e-4)
+    found = table(model, rows_of(*SHARED))
+    for i, talk in enumerate(SHARED):
+        prompt = f"{talk[0][1]}\n\n### Instruction:\n{talk[1][1]}\n\n### Response:\n"
+        alone = oracle([("### Response:\n", False), (talk[2][1], True)])["logp"]
+        assert_line(found[f"r{i}"], oracle([(prompt, False), (talk[2][1], True)]), alone)
+
+
+@pytest.mark.parametrize("same", [2, 3])
+def test_rows_that_are_all_alike_still_have_something_to_run(tiny: Path, same: int) -> None:
+    talk = SHARED[1]
+    found = table(lm(tiny), rows_of(*[talk] * same))
+    single = table(lm(tiny), rows_of(talk))["r0"]
+    for i in range(same):
+        for name in LISTS:
+            np.testing.assert_allclose(found[f"r{i}"][name], single[name], atol=1e-4)
+
+
+def test_a_model_that_does_not_go_on_from_an_opening_is_found_out(tiny: Path) -> None:
+    loaded = lm(tiny).load()
+
+    class Forgetful:
+        device, config = loaded.model.device, loaded.model.config
+
+        @staticmethod
+        def base_model(input_ids: Any, past_key_values: Any = None, use_cache: bool = False) -> Any:
+            return loaded.model.base_model(input_ids=input_ids, use_cache=use_cache)
+
+    assert token_pass.remembers(loaded.model) and not token_pass.remembers(Forgetful())
+
+
+def test_who_runs_which_batch_changes_no_bit(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    rows = rows_of(*SINGLE, *SHARED)
+    before = torch.get_num_threads()
+    found = []
+    for cores in (2, 2, 3):
+        monkeypatch.setattr(CausalLM, "_workers", lambda self, cores=cores: cores)
+        found.append(table(lm(tiny, batch_tokens=64), rows))
+    assert found[0] == found[1] == found[2]
+    assert torch.get_num_threads() == before
+
+
+def test_without_the_responses_alone_nothing_but_the_responses_is_scored(tiny: Path) -> None:
+    full = table(lm(tiny), rows_of(*SINGLE))
+    (frame,) = lm(tiny).token_statistics(rows_of(*SINGLE), alone=False)
+    assert frame["logp_alone"].null_count() == frame["logp_prompt"].null_count() == len(SINGLE)
+    for line in frame.iter_rows(named=True):
+        np.testing.assert_allclose(line["logp_conditional"], full[line["row_id"]]["logp_conditional"], atol=1e-4)
 
 
 def test_progress_counts_rows(tiny: Path) -> None:
@@ -362,33 +436,6 @@ def test_plans_score_the_same_tokens_in_both_passes(pieces: list[tuple[int, int]
     alone = [s.tokens[j] for s in plan.alone for a, b in s.spans for j in range(a, b)]
     assert scored == alone and len(scored) > 0
     assert (plan.status == "ok") == (len(scored) == whole)
-
-
-@given(lengths=st.lists(st.integers(1, 40), max_size=30), budget=st.integers(1, 200))
-def test_batches_hold_everything_once_within_the_budget(lengths: list[int], budget: int) -> None:
-    made = token_pass.batches(lengths, budget)
-    assert sorted(i for batch in made for i in batch) == list(range(len(lengths)))
-    for batch in made:
-        assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= budget
-
-
-@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=9), budget=st.integers(1, 200))
-def test_no_other_cuts_pad_less(lengths: list[int], budget: int) -> None:
-    """Against every way to cut the sorted lengths."""
-
-    def cost(parts: list[list[int]]) -> int:
-        return sum(max(part) * len(part) + token_pass._BATCH for part in parts)
-
-    ordered = sorted(lengths, reverse=True)
-    ways = []
-    for cuts in itertools.product([False, True], repeat=len(ordered) - 1):
-        parts = [[ordered[0]]]
-        for length, new in zip(ordered[1:], cuts, strict=True):
-            parts.append([length]) if new else parts[-1].append(length)
-        if all(len(part) == 1 or part[0] * len(part) <= budget for part in parts):
-            ways.append(cost(parts))
-    made = [[lengths[i] for i in batch] for batch in token_pass.batches(lengths, budget)]
-    assert cost(made) == min(ways)
 
 
 def test_plain_segments_leave_nothing_out() -> None:

@@ -252,7 +252,7 @@ class Watched:
     def __init__(self, home: Path, instance: dg.DagsterInstance, read: list[dg.AssetKey] | None = None) -> None:
         self.lake, self.instance, self.cursor = Lake(home), instance, None
         self.lake.landing.mkdir(parents=True)
-        self.sensor = landing.build_sensor([*LANE, TOKENS, IFD], read=read)
+        self.sensor = landing.build_sensor([*LANE, TOKENS, IFD], read=read, expensive=[TOKENS])
         assets = [dg.AssetSpec(key, partitions_def=SOURCES) for key in [*LANE, TOKENS, IFD]]
         self.definitions = dg.Definitions(assets=assets)
 

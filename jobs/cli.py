@@ -67,10 +67,20 @@ def _params(_: Any, __: Any, values: Sequence[str]) -> dict[str, dict[str, Any]]
     return params
 
 
+STEPS = (
+    *("kmeans", "duplicates", "task_map", "preference_head", "warmup_rows", "experienced", "mods", "mods_model"),
+    *("subset_runs", "instruction_mining_rule", "size_search"),
+)
+"""Steps that are no methods of the catalogue and have parameters too; each says itself which."""
+
+
 def _check_param(method: str, name: str) -> None:
     found = next((m for m in catalog.METHODS if m.id == method), None)
-    if found is None and method not in ("kmeans", "duplicates"):
-        raise click.BadParameter(f"there is no method {method!r}; `sluice methods` lists them")
+    if found is None and method not in STEPS:
+        raise click.BadParameter(
+            f"there is no method {method!r}; `sluice methods` lists them, and these steps have parameters too: "
+            f"{', '.join(STEPS)}"
+        )
     if found is not None and name not in found.params:
         raise click.BadParameter(f"{method} has no parameter {name!r}; it has {', '.join(found.params) or 'none'}")
 
@@ -269,6 +279,23 @@ def run(
         f"see the tables with [bold]sluice ui --home {home_said}[/]; why a row: [bold]sluice explain ROW_ID --home"
         f" {home_said}[/]"
     )
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True, metavar="STAGE/NAME...")
+@_options(SOURCE, LAYOUT, PARAM, HOME)
+def make(
+    names: tuple[str, ...], sources: dict[str, Path], layout: str | None, params: dict[str, Any], home: str | None
+) -> None:
+    """Make tables by their names, with all that they are made of, e.g. mods/chosen or tuned/preference_head."""
+    from jobs import runs, tables
+
+    homes.prepare(home)
+    targets = _friendly(lambda: runs.targets(_definitions(), names))
+    lake, _, outcome = _work(home, sources, layout, targets, {"params": params})
+    for table in tables.facts(lake, targets, outcome.sources):
+        console.print(table)
+    say(f"all of it, with plots: [bold]sluice ui --home {escape(str(lake.home))}[/]")
 
 
 @main.command()

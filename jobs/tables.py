@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import polars as pl
+from dagster import AssetKey
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -62,6 +63,19 @@ def made(outcome: Outcome) -> str:
     """One line: what was computed and what was up to date."""
     fresh = [m for m in outcome.made if not m.up_to_date]
     return f"[dim]{len(outcome.made)} tables: {len(fresh)} made, {outcome.up_to_date} up to date[/]"
+
+
+def facts(lake: Lake, keys: Sequence[AssetKey], sources: Sequence[str]) -> Iterator[Table]:
+    """What some tables counted while they were made: one grid a table."""
+    for key in keys:
+        for source in (*sources, None):
+            manifest = lake.manifest(key.path, source)
+            if manifest is None:
+                continue
+            counted = {name: value for name, value in manifest.facts.items() if isinstance(value, str | int | float)}
+            of = f" of {source}" if source else ""
+            lines = [(name, _cell(value)) for name, value in counted.items()]
+            yield grid(f"{key.to_user_string()}{of}", lines, ["", ""])
 
 
 def scores(table: pl.DataFrame) -> Table:

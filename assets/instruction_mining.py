@@ -18,7 +18,8 @@ import polars as pl
 from assets import metadata
 from assets.partitions import same_source
 from assets.step import Result, Step, check_specs
-from assets.subset_runs import FROM_POOL, Ledger, Plan, settled, share_other_than_ok, target_version
+from assets.subset_runs import Ledger, Plan, settled, share_other_than_ok, target_version
+from assets.training import POOL_ROWS, trains
 from methods import catalog
 from methods.kinds import OK
 from methods.quality import instruction_mining as mining
@@ -101,7 +102,7 @@ class Fit:
 @dg.asset(
     key=RULE,
     group_name="tuned",
-    deps=[same_source("tuned/subset_runs"), *FROM_POOL],
+    deps=[same_source("tuned/subset_runs"), *POOL_ROWS],
     code_version="1",
     kinds={"parquet"},
     check_specs=check_specs(RULE.path),
@@ -150,7 +151,7 @@ def _few(runs: int, indicators: int) -> str:
 @dg.asset(
     key=ROWS,
     group_name="tuned",
-    deps=[same_source("tuned/instruction_mining_rule"), *FROM_POOL],
+    deps=[same_source("tuned/instruction_mining_rule"), *POOL_ROWS],
     code_version="1",
     kinds={"polars"},
     check_specs=check_specs(ROWS.path),
@@ -207,17 +208,11 @@ class Search:
     seed: int = 0
 
 
-@dg.asset(
-    key=SIZES,
-    group_name="tuned",
-    deps=FROM_POOL,
-    code_version="1",
-    kinds={"parquet", "transformers"},
-    pool="gpu",
-    tags={"cost": "gpu"},
-    check_specs=check_specs(SIZES.path),
-    description="How many of the rows that an indicator puts first are best to train on: BlendSearch over the size, "
-    "each trial a training and a measurement in the ledger of the subset runs. Trains only when asked.",
+@trains(
+    SIZES,
+    [],
+    "How many of the rows that an indicator puts first are best to train on: BlendSearch over the size, each trial a "
+    "training and a measurement in the ledger of the subset runs. Trains only when asked.",
 )
 def size_search(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, causal_lm: CausalLM

@@ -4,8 +4,8 @@ Here belongs wiring. The decisions and their thresholds stand in `methods.import
 `resources.tuning`, generation in `resources.generation`, rewards in `resources.reward_model`.
 
 The last step of the paper is not here: tuning the raw model again on `mods/chosen` is the training run of whoever
-asked for the rows. As in `tuned`, a training starts only when somebody asks for it, and a seed once chosen is held
-while the pool stays much the same; new rows are answered by the model that there is.
+asked for the rows. As everywhere (`training`), a training starts only when somebody asks for it, and a seed once chosen
+is held while the pool stays much the same; new rows are answered by the model that there is.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +21,17 @@ from assets.embedded import encode_with
 from assets.partitions import same_source, whole_pool
 from assets.passes import passed
 from assets.step import Result, Step, check_specs
-from assets.tuned import POOL_ROWS, chosen_from, held, pool_rows, training, tuned_identity, tuned_model, tuning_of
+from assets.training import (
+    POOL_ROWS,
+    chosen_from,
+    held,
+    pool_rows,
+    training,
+    trains,
+    tuned_identity,
+    tuned_model,
+    tuning_of,
+)
 from methods.importance import mods
 from methods.quality.reward import question_and_answer
 from resources.causal_lm import CausalLM
@@ -70,7 +80,7 @@ def some(params: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def good(step: Step, pool: list[str], threshold: float, kept: bool = False) -> pl.LazyFrame:
-    """The rows of quality with their rewards, in the pool's order (see `tuned.pool_rows`)."""
+    """The rows of quality with their rewards, in the pool's order (see `training.pool_rows`)."""
     found = step.scan(REWARD, pool).select("row_id", reward="value").unique("row_id", keep="first").collect()
     above = found.filter(pl.Series(mods.good_rows(found["reward"], threshold), dtype=pl.Boolean))
     return pool_rows(step, pool, kept).join(above.lazy(), on="row_id", how="inner", maintain_order="left")
@@ -154,17 +164,11 @@ def funnel(counts: Mapping[str, int]) -> dg.MetadataValue:
 # ---- step 3: the model ---------------------------------------------------------------------------------------------
 
 
-@dg.asset(
-    key=MODEL,
-    group_name="mods",
-    deps=[same_source("mods/seed"), *POOL_ROWS],
-    code_version="1",
-    kinds={"transformers"},
-    pool="gpu",
-    tags={"cost": "gpu"},
-    check_specs=check_specs(MODEL.path),
-    description="The language model after three epochs over the seed; it lies in the home, under `models`. The table "
-    "has a line for each step of the training. Trained only when somebody asks for it.",
+@trains(
+    MODEL,
+    [same_source("mods/seed")],
+    "The language model after three epochs over the seed; it lies in the home, under `models`. The table has a line "
+    "for each step of the training. Trained only when somebody asks for it.",
 )
 def model(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, causal_lm: CausalLM

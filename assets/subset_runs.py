@@ -17,8 +17,8 @@ import dagster as dg
 import polars as pl
 
 from assets import metadata
-from assets.partitions import same_source, whole_pool
-from assets.step import Result, Step, check_specs
+from assets.step import Result, Step
+from assets.training import trains
 from methods import readers
 from methods.kinds import OK
 from methods.quality import instruction_mining as mining
@@ -222,20 +222,11 @@ def last_epoch(steps: int, epochs: float) -> int:
     return max(1, round(steps / max(epochs, 1.0)))
 
 
-FROM_POOL = [same_source("filtered/pool"), whole_pool("filtered/instructions")]
-
-
-@dg.asset(
-    key=RUNS,
-    group_name="tuned",
-    deps=FROM_POOL,
-    code_version="1",
-    kinds={"parquet", "transformers"},
-    pool="gpu",
-    tags={"cost": "gpu"},
-    check_specs=check_specs(RUNS.path),
-    description="The ledger of many small trainings: the rows that the language model was trained on, and the loss "
-    "that it came to on rows that it never saw. Trains only when asked; a finished run is never made twice.",
+@trains(
+    RUNS,
+    [],
+    "The ledger of many small trainings: the rows that the language model was trained on, and the loss that it came to "
+    "on rows that it never saw. Trains only when asked; a finished run is never made twice.",
 )
 def subset_runs(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, causal_lm: CausalLM

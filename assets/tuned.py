@@ -1,16 +1,10 @@
-"""Models that are trained on some rows of the pool, and Cherry's warm-up: the pool as an experienced model reads it.
+"""Cherry's warm-up: the rows of a first taste, the model that had it, and the pool as that model reads it.
 
-Here belongs wiring: the rows of the warm-up, the short training, the trained model's pass over the pool; and what any
-asset needs that trains (`training`) or reads with a trained model (`tuned_identity`, `tuned_model`). Which rows are
-chosen stands in `methods.quality.warmup`, the training in `resources.tuning`.
-
-A training starts only when somebody asks for it: what trains, and what decides on what is trained, has no automation.
-Rows once chosen are held while the pool stays much the same, so that a new row does not mean a new model, and with it
-a new pass over every other row.
+Here belongs wiring. Which rows are chosen stands in `methods.quality.warmup`; when a model is trained again, and where
+it lies, in `training`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -24,16 +18,23 @@ from assets.incremental import BLOCK
 from assets.partitions import same_source, whole_pool
 from assets.passes import in_tokens, passed
 from assets.step import Result, Step, check_specs
+from assets.training import (
+    POOL_ROWS,
+    chosen_from,
+    held,
+    pool_rows,
+    training,
+    trains,
+    tuned_identity,
+    tuned_model,
+    tuning_of,
+)
 from methods.quality import warmup
-from resources import models
 from resources.causal_lm import CausalLM
 from resources.encoder import Encoder
-from resources.lake import LakeError, MissingTable
-from resources.progress import Progress
 from resources.settings import Settings
 from resources.tables import LakeResource
 from resources.token_pass import TOKEN_STATISTICS_SCHEMA
-from resources.tuning import Tuning, fingerprint_of, tune
 
 WARMUP, EXPERIENCED = (dg.AssetKey(["tuned", name]) for name in ("warmup_rows", "experienced"))
 TOKENS = dg.AssetKey(warmup.EXPERIENCED.split("/"))
@@ -50,134 +51,6 @@ WARMUP_DEFAULTS: Mapping[str, Any] = {
 which are cheap and kept; the paper's are the mean of the base model's last hidden layer. ``hold``: see `held`."""
 TUNING: Mapping[str, Any] = {"epochs": 1.0, "learning_rate": 2e-5, "batch_rows": 128}
 """One epoch is the paper's; the rate and the batch are those in use for instructions of this kind."""
-POOL_ROWS = [same_source("filtered/pool"), whole_pool("filtered/instructions")]
-MODEL, CONTENT = "trained model", "content of its files"
-
-
-# ---- what other assets over the pool use ---------------------------------------------------------------------------
-
-
-def pool_rows(step: Step, pool: list[str], kept: bool = False) -> pl.LazyFrame:
-    """The distinct rows of the pool with their texts, in the pool's order.
-
-    ``kept``: without those that a filter dropped, which are in the pool where every row is to be scored. No model is
-    trained on them.
-    """
-    names = ["row_id", "messages", "instruction", "input", "response"]
-    tables = ["filtered/instructions", *(["filtered/dropped"] if step.settings.all_rows and not kept else [])]
-    rows = pl.concat([step.scan(table, pool).select(names) for table in tables]).unique("row_id", keep="first")
-    ids = step.scan("filtered/pool").select("row_id", "source")
-    return ids.join(rows, on="row_id", how="inner", maintain_order="left")
-
-
-def held(step: Step, key: dg.AssetKey, config: Mapping[str, Any], candidates: pl.Series) -> pl.DataFrame | None:
-    """The rows that were chosen before, if they may stay.
-
-    They stay while the code and the parameters are the same, every one of them is still a candidate, and there are not
-    many more or fewer candidates than when they were chosen (by ``hold``, a share of those; with 0 any change of their
-    number chooses again). So what is chosen depends on the pool that it was first chosen from, which the table names.
-    """
-    stored = step.lake.manifest(key.path)
-    if stored is None or step.previous(key, config) is None:
-        return None
-    before = int(stored.facts.get("chosen from", 0))
-    rows = step.lake.scan(key.path).collect()
-    same = abs(len(candidates) - before) <= float(config["hold"]) * before
-    return rows if same and rows["row_id"].is_in(candidates.implode()).all() else None
-
-
-def chosen_from(step: Step, key: dg.AssetKey, kept: pl.DataFrame | None, candidates: pl.Series) -> dict[str, Any]:
-    """The facts that `held` reads the next time."""
-    stored = step.lake.manifest(key.path)
-    before = int(stored.facts["chosen from"]) if stored and kept is not None else len(candidates)
-    return {"chosen from": before, "candidates": len(candidates), "held from before": kept is not None}
-
-
-def tuning_of(settings: Settings, name: str, defaults: Mapping[str, Any]) -> Tuning:
-    """The settings of a training: its defaults, and what a person set for it."""
-    wanted = settings.params.get(name, {})
-    known = Tuning.__dataclass_fields__
-    if unknown := sorted(set(wanted) - set(known)):
-        raise ValueError(f"{name} has no setting {', '.join(unknown)}; there are: {', '.join(known)}")
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in wanted.items()}
-    return Tuning(**{**defaults, **plain})
-
-
-def training(
-    step: Step,
-    key: dg.AssetKey,
-    name: str,
-    causal_lm: CausalLM,
-    tuning: Tuning,
-    pool: list[str],
-    rows: Callable[[], pl.DataFrame],
-) -> Iterator[Any]:
-    """The whole life of a trained model: the folder ``HOME/models/NAME-FINGERPRINT``, and the table of its steps.
-
-    The same rows and settings are trained on once, however often this is asked. A model whose folder was removed is
-    trained again, although its table is up to date.
-    """
-    config = {**causal_lm.identity(), "tuning": asdict(tuning)}
-    draft = step.draft(key, config, pool)
-    stored = step.up_to_date(key, draft)
-    if stored is not None and _is_there(step, str(stored.facts[MODEL])):
-        yield from step.unchanged(key, stored)
-        return
-    learned = rows()
-    folder = step.lake.home / "models" / f"{name}-{fingerprint_of(causal_lm, learned, tuning)}"
-    tuned = tune(causal_lm, learned, folder, tuning, _told(step, f"training {name}"))
-    losses = tuned.steps["loss"].drop_nulls()
-    facts = {
-        "pool": pool,
-        MODEL: tuned.model if models.is_fake(tuned.model) else f"models/{folder.name}",
-        CONTENT: str(causal_lm.with_model(tuned.model).identity()["content"]),
-        "rows asked for": learned.height,
-        "rows trained on": tuned.rows,
-        "tokens": tuned.tokens,
-        "seconds": tuned.seconds,
-        **({"loss, first step": losses[0], "loss, last step": losses[-1]} if len(losses) else {}),
-    }
-    shown = {"loss": metadata.line(losses.to_list(), "loss of a step")}
-    yield from step.publish(key, Result(tuned.steps, facts, shown), draft)
-
-
-def _told(step: Step, what: str) -> Callable[[int, int], None]:
-    progress: list[Progress] = []
-
-    def tell(done: int, total: int) -> None:
-        if not progress:
-            progress.append(step.progress(what, total, "steps"))
-        progress[0].advance(done - progress[0].done)
-
-    return tell
-
-
-def _is_there(step: Step, model: str) -> bool:
-    return models.is_fake(model) or (step.lake.home / model).is_dir()
-
-
-def _facts(step: Step, key: dg.AssetKey) -> dict[str, Any]:
-    stored = step.lake.manifest(key.path)
-    if stored is None:
-        raise MissingTable(f"{key.to_user_string()} is not there yet: materialize it first; it trains a model")
-    return stored.facts
-
-
-def tuned_identity(step: Step, key: dg.AssetKey, causal_lm: CausalLM) -> dict[str, Any]:
-    """As `CausalLM.identity` of the trained model; its files need not be there for it."""
-    facts = _facts(step, key)
-    base = {name: value for name, value in causal_lm.identity().items() if name != "revision"}
-    return {**base, "model": str(facts[MODEL]), "content": facts[CONTENT]}
-
-
-def tuned_model(step: Step, key: dg.AssetKey, causal_lm: CausalLM) -> CausalLM:
-    """The trained model, with the settings of the language model that is in use."""
-    model = str(_facts(step, key)[MODEL])
-    if not _is_there(step, model):
-        raise LakeError(f"{step.lake.home / model} is gone: materialize {key.to_user_string()} again, which trains it")
-    return causal_lm.with_model(model if models.is_fake(model) else str(step.lake.home / model))
-
-
 # ---- the warm-up ---------------------------------------------------------------------------------------------------
 
 
@@ -282,17 +155,11 @@ def _shown(rows: pl.DataFrame, table: pl.DataFrame, sizes: Mapping[int, int] | N
 # ---- the experienced model -----------------------------------------------------------------------------------------
 
 
-@dg.asset(
-    key=EXPERIENCED,
-    group_name="tuned",
-    deps=[same_source("tuned/warmup_rows"), *POOL_ROWS],
-    code_version="1",
-    kinds={"transformers"},
-    pool="gpu",
-    tags={"cost": "gpu"},
-    check_specs=check_specs(EXPERIENCED.path),
-    description="The language model after one epoch over the rows of the warm-up; it lies in the home, under `models`. "
-    "The table has a line for each step of the training. Trained only when somebody asks for it.",
+@trains(
+    EXPERIENCED,
+    [same_source("tuned/warmup_rows")],
+    "The language model after one epoch over the rows of the warm-up; it lies in the home, under `models`. The table "
+    "has a line for each step of the training. Trained only when somebody asks for it.",
 )
 def experienced(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, causal_lm: CausalLM

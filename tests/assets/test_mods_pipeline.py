@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from assets import mods, tuned
+from assets import mods, training
 from jobs.runs import RunFailed
 from methods.quality.reward import rewarded as judged
 from resources.generation import ANSWERS_SCHEMA as GENERATED
@@ -164,7 +164,7 @@ def test_what_was_not_answered_is_not_judged() -> None:
 
 
 def test_the_reference_trains_for_three_epochs() -> None:
-    tuning = tuned.tuning_of(Settings(), "mods_model", mods.TUNING)
+    tuning = training.tuning_of(Settings(), "mods_model", mods.TUNING)
     assert (tuning.epochs, tuning.learning_rate, tuning.warmup, tuning.batch_rows) == (3.0, 2e-5, 0.03, 512)
     assert mods.params_of(Settings()) == dict(mods.DEFAULTS)
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from assets import metadata, tuned
+from assets import metadata, training, tuned
 from assets.partitions import SOURCES
 from assets.views import COPY, _with_copies
 from jobs.definitions import build_defs
@@ -65,7 +65,7 @@ def test_the_perplexity_of_a_prompt_is_that_of_the_base_model(made: House) -> No
 def test_the_model_is_named_beside_the_table(made: House) -> None:
     manifest = made.lake.manifest(["tuned", "experienced"])
     assert manifest is not None
-    assert manifest.facts[tuned.MODEL].startswith("fake:tuned-")
+    assert manifest.facts[training.MODEL].startswith("fake:tuned-")
     assert manifest.facts["rows trained on"] == made.frame("tuned/warmup_rows").height
     assert [folder.name[:12] for folder in (made.lake.home / "models").iterdir() if folder.is_dir()] == ["experienced-"]
     assert manifest.config["tuning"]["epochs"] == 1.0 and manifest.config["model"] == "fake:bigrams"
@@ -94,7 +94,7 @@ def test_one_more_row_is_the_only_one_that_is_passed(house: House, tmp_path: Pat
     assert COUNTED.count("causal_lm") == 2  # by the base model and by the experienced one
     assert house.frame("tuned/warmup_rows").equals(before[0])
     assert before[1] is not None and after is not None
-    assert after.facts[tuned.MODEL] == before[1].facts[tuned.MODEL]
+    assert after.facts[training.MODEL] == before[1].facts[training.MODEL]
     assert house.frame("scored/ifd_experienced").height == house.frame("filtered/pool").height
     assert after.data_version != before[1].data_version
 
@@ -149,7 +149,7 @@ def test_settings_that_there_are_not(wanted: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         tuned.params_of(Settings(params={"warmup_rows": wanted}))
     with pytest.raises(ValueError, match="experienced has no setting epoch"):
-        tuned.tuning_of(Settings(params={"experienced": {"epoch": 2}}), "experienced", tuned.TUNING)
+        training.tuning_of(Settings(params={"experienced": {"epoch": 2}}), "experienced", tuned.TUNING)
 
 
 # --- a model whose files can go ----------------------------------------------------------------------------------------
@@ -182,13 +182,13 @@ class Files(Model):
 
 def test_a_model_in_a_folder(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer()
-    monkeypatch.setattr(tuned, "tune", trainer)
+    monkeypatch.setattr(training, "tune", trainer)
     params = {**SMALL, "experienced": {"epochs": 2}}
     house.make(["scored/ifd_experienced"], causal_lm=Files(), params=params)
     manifest, passed = house.lake.manifest(["tuned", "experienced"]), house.lake.manifest(READ.split("/"))
     assert manifest is not None and passed is not None
     assert trainer.trained == [house.frame("tuned/warmup_rows")["row_id"].to_list()]
-    name = manifest.facts[tuned.MODEL]
+    name = manifest.facts[training.MODEL]
     assert name.startswith("models/experienced-") and (house.lake.home / name).is_dir()
     assert (manifest.facts["loss, first step"], manifest.facts["loss, last step"]) == (3.0, 2.0)
     assert manifest.facts["tokens"] == 120 and manifest.rows == 3
@@ -256,7 +256,7 @@ def test_a_line_for_a_person() -> None:
 
 def test_a_list_of_names_is_a_tuple_of_the_training() -> None:
     settings = Settings(params={"experienced": {"method": "lora", "lora_targets": ["q_proj"]}})
-    tuning = tuned.tuning_of(settings, "experienced", tuned.TUNING)
+    tuning = training.tuning_of(settings, "experienced", tuned.TUNING)
     assert tuning.lora_targets == ("q_proj",) and (tuning.epochs, tuning.batch_rows) == (1.0, 128)
     assert hash(tuning)
 
@@ -268,4 +268,4 @@ def test_what_was_never_trained_says_so(tmp_path: Path) -> None:
     assert SOURCES.name == "source"
     step = type("Step", (), {"lake": lake})()
     with pytest.raises(Exception, match="tuned/experienced is not there yet"):
-        tuned.tuned_identity(step, tuned.EXPERIENCED, FakeCausalLM())
+        training.tuned_identity(step, tuned.EXPERIENCED, FakeCausalLM())

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from resources import causal_lm, models, token_pass
 from resources.causal_lm import CausalLM, plain_segments
 from resources.token_pass import TOKEN_STATISTICS_SCHEMA, plan_row
+from tests import tiny as tiny_models
 
 CHAT = (
     "{% for m in messages %}<|s|>{{ m['role'] }}\n{{ m['content'] | trim }}<|e|>\n{% endfor %}"
@@ -24,33 +25,9 @@ LISTS = ("logp_conditional", "logp_alone", "logp_prompt", "entropy", "sum_p2", "
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer Llama with a byte-level tokenizer that has a few merges."""
-    import torch
-    from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
-    from tokenizers.models import BPE
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    rust = Tokenizer(BPE())
-    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    rust.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=["<|s|>", "<|e|>"])
-    rust.train_from_iterator(["### Instruction:\nthe cat sat\n\n### Response:\nthe dog ran\n\n"] * 4, trainer)
     folder = tmp_path_factory.mktemp("lm")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=rust, bos_token="<|s|>", eos_token="<|e|>", pad_token="<|e|>")
-    tokenizer.chat_template = CHAT
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.3,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    marks = {"bos_token": "<|s|>", "eos_token": "<|e|>", "pad_token": "<|e|>"}
+    tiny_models.llama(folder, tiny_models.tokenizer(folder, chat_template=CHAT, **marks), max_position_embeddings=512)
     return folder
 
 

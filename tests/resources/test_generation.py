@@ -10,6 +10,7 @@ import pytest
 from resources import generation, token_pass
 from resources.causal_lm import CausalLM
 from resources.generation import ANSWERS_SCHEMA, CONTINUATIONS_SCHEMA, continuations, continue_tokens, generate
+from tests import tiny as tiny_models
 
 CHAT = (
     "{% for m in messages %}<|s|>{{ m['role'] }}\n{{ m['content'] }}<|e|>\n{% endfor %}"
@@ -22,35 +23,10 @@ PLAIN = "### Instruction:\n{}\n\n### Response:\n"
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer Llama that would sample and punish repetition, if it were asked its own way."""
-    import torch
-    from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
-    from tokenizers.models import BPE
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    rust = Tokenizer(BPE())
-    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    rust.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=["<|s|>", "<|e|>", "<|p|>"])
-    rust.train_from_iterator(["### Instruction:\nthe cat sat\n\n### Response:\nthe dog ran\n\n"] * 4, trainer)
     folder = tmp_path_factory.mktemp("writer")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=rust, bos_token="<|s|>", eos_token="<|p|>", pad_token="<|p|>")
-    tokenizer.chat_template = CHAT
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=160,
-        initializer_range=0.3,
-        bos_token_id=0,
-        eos_token_id=2,
-    )
-    model = LlamaForCausalLM(config)
+    marks = {"bos_token": "<|s|>", "eos_token": "<|p|>", "pad_token": "<|p|>"}
+    size = tiny_models.tokenizer(folder, ("<|s|>", "<|e|>", "<|p|>"), chat_template=CHAT, **marks)
+    model = tiny_models.llama(folder, size, max_position_embeddings=160, bos_token_id=0, eos_token_id=2)
     model.generation_config.do_sample = True
     model.generation_config.repetition_penalty = 5.0
     model.save_pretrained(folder)

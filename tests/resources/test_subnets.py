@@ -11,6 +11,7 @@ from methods.quality.subnets import SUBNETS_SCHEMA
 from resources import subnets
 from resources.causal_lm import CausalLM
 from resources.subnets import subnet_losses
+from tests import tiny as tiny_models
 
 NARROW: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 260}
 
@@ -27,17 +28,10 @@ def _config(kind: str) -> Any:
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model with a byte-level tokenizer: one with gated blocks, one with dropout layers and convolutions."""
     import torch
-    from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
-    from tokenizers.models import BPE
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers import AutoModelForCausalLM
 
-    rust = Tokenizer(BPE())
-    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    rust.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    rust.train_from_iterator(["x"], trainers.BpeTrainer(initial_alphabet=alphabet, special_tokens=["<|e|>"]))
     made = tmp_path_factory.mktemp(request.param)
-    PreTrainedTokenizerFast(tokenizer_object=rust, eos_token="<|e|>").save_pretrained(made)
+    tiny_models.tokenizer(made, ("<|e|>",), text="x", eos_token="<|e|>")
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(_config(request.param)).save_pretrained(made)
     return made

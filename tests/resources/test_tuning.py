@@ -20,6 +20,7 @@ from resources import causal_lm, training_loop, training_rows
 from resources.causal_lm import CausalLM
 from resources.training_loop import Tuning
 from resources.tuning import STEPS_SCHEMA, Tuned, fingerprint_of, tune
+from tests import tiny as tiny_models
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = Tuning(epochs=3, learning_rate=5e-3, batch_rows=4, max_tokens=64, warmup=0.1, seed=1)
@@ -41,35 +42,10 @@ def little_to_collect() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer Llama, tied, with a byte-level tokenizer that has a few merges and an end of text."""
-    import torch
-    from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
-    from tokenizers.models import BPE
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    rust = Tokenizer(BPE())
-    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    rust.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=["<|s|>", "<|e|>"])
-    rust.train_from_iterator(["### Instruction:\nthe cat sat\n\n### Response:\nthe dog ran\n\n"] * 4, trainer)
     folder = tmp_path_factory.mktemp("lm") / "tiny"
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=rust, bos_token="<|s|>", eos_token="<|e|>")
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        initializer_range=0.2,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    size = tiny_models.tokenizer(folder, bos_token="<|s|>", eos_token="<|e|>")
+    tied = {"tie_word_embeddings": True, "initializer_range": 0.2}
+    tiny_models.llama(folder, size, max_position_embeddings=256, bos_token_id=0, eos_token_id=1, **tied)
     return folder
 
 

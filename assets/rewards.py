@@ -40,8 +40,8 @@ MOST_BAD = 40
 
 NO_MODEL = (
     "no reward model is set. Set SLUICE_REWARD_MODEL to a folder or a hub id of a sequence classification model, e.g. "
-    "OpenAssistant/reward-model-deberta-v3-large-v2. Without one, materialize tuned/preference_head (a small head on "
-    "embeddings, from comparisons in the home's folder preferences/ or made from the pool) and set "
+    "OpenAssistant/reward-model-deberta-v3-large-v2. Without one, make tuned/preference_head (`sluice make`; a small "
+    "head on embeddings, from comparisons in the home's folder preferences/ or made from the pool) and set "
     "SLUICE_REWARD_MODEL=preference_head."
 )
 NO_HEAD = (

@@ -1,10 +1,12 @@
 """How every indicator goes with the length of the response: Spearman's rank correlation, for the page of methods.
 
     python -m benchmarks.length --data alpaca.jsonl [--embedded 3000] [--passed 200]
+    python -m benchmarks.length --data alpaca.jsonl --passed 100 --indicator cape_uncertainty [--indicator ...]
 
 Length is the confounder of this field: an indicator that ranks rows as their length does chooses long answers under
 another name. Indicators of words are computed on the whole file; those that need embeddings on the first `--embedded`
-rows, those that need a language model on the first `--passed`. Written to docs/length_correlation.json, from where the
+rows, those that read the language model's token statistics on the first `--passed`, and so are those that are named:
+what takes many passes a row is measured only then. Written to docs/length_correlation.json, from where the
 generated page takes its column.
 """
 
@@ -15,6 +17,8 @@ from datetime import date
 from pathlib import Path
 
 import polars as pl
+
+from methods.kinds import Indicator
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "length_correlation.json"
 
@@ -55,17 +59,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--embedded", type=int, default=3000)
     parser.add_argument("--passed", type=int, default=200)
+    parser.add_argument("--indicator", action="append", default=[])
     arguments = parser.parse_args()
     vectors = {"embedded/minilm", "encode", "clustered/kmeans", "evidence/neighbours"}
 
-    def reads(needs: tuple[str, ...]) -> int:
-        return 2 if "evidence/token_statistics" in needs else 1 if vectors & set(needs) else 0
+    def level_of(indicator: Indicator) -> int | None:
+        """Which of the limits holds; None: not to be measured now."""
+        if arguments.indicator:
+            return 2 if indicator.id in arguments.indicator else None
+        if indicator.cost != "cpu":
+            return 2 if indicator.needs == ("evidence/token_statistics",) else None
+        return 1 if vectors & set(indicator.needs) else 0
 
     limits = (None, arguments.embedded, arguments.passed)
     found: dict[str, dict[str, float | int | None]] = {}
     lines = arguments.data.read_text(encoding="utf-8").splitlines(keepends=True)
     for level, rows in enumerate(limits):
-        ids = [i.id for i in catalog.INDICATORS if reads(i.needs) == level]
+        ids = [i.id for i in catalog.INDICATORS if level_of(i) == level]
         if rows == 0 or not ids:
             continue
         with tempfile.TemporaryDirectory() as folder:

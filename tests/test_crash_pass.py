@@ -104,4 +104,6 @@ def test_killed_in_the_real_pass_and_taken_up_again(folder: Path) -> None:
     found = finish(folder, "home")
     assert found.height > 40 and set(found["status"]) == {"ok"}
     assert found.equals(undisturbed)  # to the last bit: a batch holds the same rows as without the kills
-    assert sum(frames(folder, "home")) <= found.height + 2 * max(frames(folder, "whole"))  # what was in hand at each kill
+    assert sum(frames(folder, "home")) <= found.height + 2 * max(
+        frames(folder, "whole")
+    )  # what was in hand at each kill

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from resources import causal_lm, models, token_pass
 from resources.causal_lm import CausalLM, plain_segments
-from resources.token_pass import TOKEN_STATISTICS_SCHEMA, plan_row
+from resources.token_pass import TOKEN_STATISTICS_SCHEMA
 from tests import tiny as tiny_models
 
 CHAT = (
@@ -353,68 +351,6 @@ def test_a_prompt_that_is_too_long_has_no_next_token(tiny: Path) -> None:
     assert nothing.shape == (0, 1) and none == []
 
 
-def test_label_statistics_by_hand() -> None:
-    import torch
-
-    p = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]])
-    head = token_pass.Head(lambda scores: scores.clone(), 3)
-    for chunk in (1, 2, 9):
-        numbers = token_pass.label_statistics(p.log() + 5, torch.tensor([0, 2]), head, chunk)
-        found = dict(zip(token_pass.NUMBERS, numbers.T, strict=True))
-        np.testing.assert_allclose(np.exp(found["logp"]), [0.7, 0.3], atol=1e-6)
-        el2n = np.sqrt(found["sum_p2"] - 2 * np.exp(found["logp"]) + 1)
-        np.testing.assert_allclose(el2n, [0.374166, 0.927362], atol=1e-5)
-        np.testing.assert_allclose(found["top1"] - found["top2"], [0.5, 0.3], atol=1e-6)
-        expected = [-sum(q * math.log(q) for q in row) for row in p.tolist()]
-        np.testing.assert_allclose(found["entropy"], expected, atol=1e-6)
-        assert found["hit"].tolist() == [1.0, 0.0]
-
-
-@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
-def test_the_compiled_numbers_are_those_of_torch_and_of_double_precision(kind: str) -> None:
-    """Blocks of the vocabulary that come late and hold the largest score, ties, forbidden tokens, huge gaps."""
-    import torch
-
-    torch.manual_seed(0)
-    scores = (torch.randn(40, 1300) * torch.linspace(0.1, 12, 40)[:, None]).to(getattr(torch, kind))
-    scores[0] = 0.0  # all tied
-    scores[1, 1200] = 300.0  # all but certain
-    scores[2, ::2] = float("-inf")
-    scores[3, 5] = scores[3, 1250] = scores[3].max() + 1  # two share the lead
-    labels = torch.randint(0, 1300, (40,))
-    labels[2], labels[3] = 3, 1250
-    one, other = np.empty((40, 6)), np.empty((40, 6))
-    token_pass._by_rows(scores.clone(), labels, one)
-    token_pass._by_columns(scores.clone(), labels, other)
-    np.testing.assert_allclose(one[:, [0, 1, 2, 3, 4]], other[:, [0, 1, 2, 3, 4]], rtol=2e-5, atol=2e-5)
-    assert one[:, 5].tolist() == other[:, 5].tolist() and one[3, 5] == 1.0
-    p = torch.softmax(scores.double(), dim=-1).numpy()
-    np.testing.assert_allclose(one[:, 0], np.log(p[np.arange(40), labels]), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(one[:, 2], (p * p).sum(axis=1), rtol=1e-5)
-    np.testing.assert_allclose(one[:, 3], p.max(axis=1), rtol=1e-5)
-
-
-@given(
-    pieces=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=4),
-    header=st.integers(1, 6),
-    limit=st.integers(1, 50),
-)
-def test_plans_score_the_same_tokens_in_both_passes(pieces: list[tuple[int, int]], header: int, limit: int) -> None:
-    segments: list[tuple[list[int], bool]] = [([900], False)]
-    for before, turn in pieces:
-        segments += [([1] * before, False), (list(range(100, 100 + turn)), True)]
-    plan = plan_row("r", segments, [7] * header, limit)
-    whole = sum(turn for _, turn in pieces)
-    if plan.conditional is None:
-        assert plan.status == ("no_response_tokens" if whole == 0 else "too_long")
-        return
-    assert len(plan.conditional.tokens) <= limit and all(len(s.tokens) <= limit for s in plan.alone)
-    scored = [plan.conditional.tokens[j] for a, b in plan.conditional.spans for j in range(a, b)]
-    alone = [s.tokens[j] for s in plan.alone for a, b in s.spans for j in range(a, b)]
-    assert scored == alone and len(scored) > 0
-    assert (plan.status == "ok") == (len(scored) == whole)
-
-
 def test_plain_segments_leave_nothing_out() -> None:
     talk = [("user", "a"), ("assistant", ""), ("user", "b"), ("assistant", "c")]
     segments = plain_segments([{"role": r, "content": c} for r, c in talk])
@@ -467,3 +403,61 @@ def test_smollm2_finds_a_fitting_prompt_helpful() -> None:
     np.testing.assert_allclose(found["r0"]["logp_alone"], found["r1"]["logp_alone"], atol=0.1)
     exact = table(CausalLM(device="cpu", dtype="float32"), rows)
     assert np.mean(exact["r0"]["logp_conditional"]) == pytest.approx(fitting, abs=0.1)
+
+
+MASKED = {
+    "one turn": (SINGLE[0], {}),
+    "other scripts": (SINGLE[1], {}),
+    "a system prompt": (SINGLE[2], {}),
+    "an empty prompt": (SINGLE[3], {}),
+    "several turns": (
+        [("user", "the cat"), ("assistant", "sat"), ("user", "the dog"), ("assistant", "ran"), ("user", "left open")],
+        {},
+    ),
+    "a turn without words": ([("user", "a"), ("assistant", ""), ("user", "b"), ("assistant", "the cat")], {}),
+    "cut": ([("user", "the cat"), ("assistant", "the dog ran " * 30)], {"max_tokens": 40}),
+    "the chat template": (
+        [("user", "cat"), ("assistant", "sat"), ("user", "x"), ("assistant", "y")],
+        {"template": "chat"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MASKED, ids=str)
+def test_the_loss_is_the_model_s_own_with_labels_on_the_answers_alone(tiny: Path, oracle: Plain, case: str) -> None:
+    import torch
+
+    talk, fields = MASKED[case]
+    line = table(lm(tiny, **fields), rows_of(talk))["r0"]
+    ids, labels = [], []
+    for text, scored in written(talk, **fields):
+        piece = oracle.ids(text)
+        ids += piece
+        labels += piece if scored else [-100] * len(piece)
+    limit = fields.get("max_tokens", len(ids))
+    tensors = torch.tensor([ids[:limit]]), torch.tensor([labels[:limit]])
+    with torch.no_grad():
+        loss = float(oracle.model(input_ids=tensors[0], labels=tensors[1]).loss)
+    assert -np.mean(line["logp_conditional"]) == pytest.approx(loss, abs=1e-5)
+    assert line["n_response_tokens"] == int((tensors[1] != -100).sum())
+
+
+def written(talk: list[tuple[str, str]], template: str = "plain", **_: Any) -> list[tuple[str, bool]]:
+    """The conversation by hand: pieces of text up to the last answer, and whether each is an answer."""
+    pieces: list[tuple[str, bool]] = []
+    for role, content in talk:
+        if template == "chat":
+            pieces += [(f"<|s|>{role}\n", False), (content, role == "assistant"), ("<|e|>\n", False)]
+            continue
+        head = {"user": "### Instruction:\n", "assistant": "### Response:\n", "system": ""}[role]
+        answers = role == "assistant" and bool(content)
+        pieces += [(head, False), (content, True), ("\n\n", False)] if answers else [(f"{head}{content}\n\n", False)]
+    while not pieces[-1][1]:
+        pieces.pop()
+    joined: list[tuple[str, bool]] = []  # what stands between two answers is one piece, as it is tokenised
+    for text, answers in pieces:
+        if joined and not answers and not joined[-1][1]:
+            joined[-1] = (joined[-1][0] + text, False)
+        else:
+            joined.append((text, answers))
+    return joined

@@ -196,6 +196,10 @@ EXPLORED = Suite(
     columns=(unique("task", why="a task stands once"), filled("task", "every line is of a task")),
     statistics=DRIFT,
 )
+TARGETS = Suite(
+    columns=(row_id(), filled("target", "every row is of a target")),
+    statistics=(between("prompts that are in the pool", 0, 0, "what is tested on must not be trained on"),),
+)
 TUNED = Suite(facts=(between("rows", 1, None, "there was nothing to learn from"),))
 CARD = Suite(
     columns=(filled("measure", "every line names its measure"),), facts=(between("rows", 1, None, "a card has lines"),)
@@ -214,6 +218,7 @@ STAGES: Mapping[str, Suite] = {
     "clustered": CLUSTERED,
     "clustered/kmeans_model": MODEL,
     "explored": EXPLORED,
+    "targets": TARGETS,
     "tuned": TUNED,
     "tuned/warmup_rows": TRAINING_ROWS,
     "tuned/experienced": TRAINING,

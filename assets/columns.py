@@ -35,6 +35,8 @@ MEANING = {
     "a": "the earlier row of the pair",
     "b": "the later row of the pair",
     "kind": "the same text, or nearly the same",
+    "target": "the file of the home's folder targets that the row stands in",
+    "prompt": "what the user says first, with its material",
     # evidence and scores
     "value": "the number; empty where it could not be computed",
     "status": "ok, or why there is no value",

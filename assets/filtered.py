@@ -19,6 +19,7 @@ from assets import automation, metadata
 from assets.incremental import fill, in_blocks
 from assets.partitions import SOURCES, same_source, whole_pool
 from assets.step import STORED, Result, Step, check_specs
+from assets.targets import target_files
 from methods.filters import contamination, duplicates, resolution, rules
 from methods.rows import TEXT
 from methods.selection import twins
@@ -108,7 +109,7 @@ def _targets(step: Step) -> tuple[contamination.Targets | None, dict[str, str]]:
     """The test sets that must not leak, and the hash of each."""
     from methods import readers
 
-    files = sorted(p for p in step.lake.targets.glob("*") if p.is_file() and not p.name.startswith("."))
+    files = target_files(step.lake)
     if not files:
         return None, {}
     batches = [batch.rows for file in files for batch in readers.read_file(file, file.stem, layout="prompts")]

@@ -15,11 +15,13 @@ import numpy as np
 import polars as pl
 
 from assets import automation, metadata
-from assets.embedded import vectors_of
+from assets.embedded import encode_with, vectors_of
 from assets.partitions import same_source, whole_pool
 from assets.step import Result, Step, check_specs
-from assets.views import clusters_of
+from assets.targets import target_file
+from assets.views import clusters_of, tags_in_order, texts_in_order
 from methods import catalog
+from methods.kinds import Target
 from methods.selection import choose as science
 from methods.selection.recipe import Recipe, budget_rows
 from resources.encoder import Encoder
@@ -52,6 +54,8 @@ def deps_of(recipe: Recipe) -> list[dg.AssetDep]:
     needs = catalog.selector(recipe.selector).needs
     if "vectors" in needs:
         deps.append(whole_pool("embedded/minilm", sources))
+    if recipe.targets:
+        deps.append(same_source("targets/rows"))
     deps.append(same_source("clustered/kmeans"))
     return deps
 
@@ -95,7 +99,7 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
             "budget": settings.budget or recipe.budget,
         }
         config["seed"] = recipe.seed if settings.seed is None else settings.seed
-        if "vectors" in catalog.selector(recipe.selector).needs:
+        if {"vectors", "target_vectors"} & set(catalog.selector(recipe.selector).needs):
             config["encoder"] = encoder.identity()
         yield from step.make(key, config, lambda: _choose(step, recipe, params, pool, encoder, config), pool)
 
@@ -120,6 +124,9 @@ def _choose(
         pairs=step.scan("filtered/duplicates").collect(),
         vectors=lambda ids: store.read(ids.to_list()) if store else np.empty((len(ids), 0), np.float32),
         clusters=lambda ids: clusters_of(ids, labels),
+        texts=lambda ids: texts_in_order(step.lake, ids, pool),
+        tags=lambda ids: tags_in_order(step.lake, ids, pool),
+        targets=lambda: _targets(step, recipe, encoder),
     )
     indicators = {name: catalog.indicator(name) for name in recipe.indicators}
     ledger = science.choose(
@@ -140,6 +147,22 @@ def _choose(
     return Result(
         subset, facts, _shown(step, recipe, ledger, subset, pool), lineage, beside={ledger_path(recipe.name): ledger}
     )
+
+
+def _targets(step: Step, recipe: Recipe, encoder: Encoder) -> dict[str, Target]:
+    """The recipe's targets, with vectors where its selector looks at them."""
+    rows = step.scan("targets/rows").collect()
+    found = {}
+    for name in recipe.targets:
+        texts = rows.filter(pl.col("target") == target_file(step.lake, name).stem).select("prompt", "response")
+        vectors = None
+        if "target_vectors" in catalog.selector(recipe.selector).needs:
+            whole = texts.select(pl.concat_str("prompt", pl.lit("\n"), "response")).to_series().to_list()
+            vectors = encode_with(step.resource, encoder, step.context.log.info)(whole)
+            there = np.isfinite(vectors).all(axis=1)
+            texts, vectors = texts.filter(pl.Series(there, dtype=pl.Boolean)), vectors[there]
+        found[name] = Target(texts, vectors)
+    return found
 
 
 def _refuse_unsought_pairs(step: Step, recipe: Recipe) -> None:

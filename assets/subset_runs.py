@@ -18,6 +18,7 @@ import polars as pl
 
 from assets import metadata
 from assets.step import Result, Step
+from assets.targets import target_file
 from assets.training import trains
 from methods import readers
 from methods.kinds import OK
@@ -198,14 +199,11 @@ def held_out(ids: Sequence[str], share: float, most: int, seed: int) -> list[str
 
 def read_target(step: Step, name: str) -> pl.DataFrame:
     """The rows of a target file that have an answer."""
-    files = [path for path in sorted(step.lake.targets.glob("*")) if path.is_file() and name in (path.name, path.stem)]
-    if len(files) != 1:
-        there = ", ".join(sorted(p.name for p in step.lake.targets.glob("*") if p.is_file())) or "none"
-        raise LakeError(f"{name!r} names {len(files) or 'no'} files in {step.lake.targets}; there are: {there}")
-    rows = pl.concat([batch.rows for batch in readers.read_file(files[0], files[0].stem)])
+    file = target_file(step.lake, name)
+    rows = pl.concat([batch.rows for batch in readers.read_file(file, file.stem)])
     rows = rows.filter(pl.col("response").str.strip_chars() != "").unique("row_id", keep="first", maintain_order=True)
     if rows.is_empty():
-        raise LakeError(f"{files[0]} has no row with an answer: a loss is measured on answers")
+        raise LakeError(f"{file} has no row with an answer: a loss is measured on answers")
     return rows.select("row_id", "messages", "instruction", "input", "response")
 
 

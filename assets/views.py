@@ -56,12 +56,14 @@ def _rows(lake: Lake, sources: Sequence[str]) -> pl.LazyFrame:
     return pl.concat([table.select(names) for table in tables])
 
 
-def _texts(lake: Lake, ids: pl.Series, sources: Sequence[str]) -> pl.DataFrame:
+def texts_in_order(lake: Lake, ids: pl.Series, sources: Sequence[str]) -> pl.DataFrame:
+    """``source, prompt, response`` of these rows, in their order."""
     rows = _rows(lake, sources).select("row_id", "source", PROMPT, "response")
     return in_order(ids, rows).drop("row_id").collect()
 
 
-def _tags(lake: Lake, ids: pl.Series, sources: Sequence[str]) -> pl.Series:
+def tags_in_order(lake: Lake, ids: pl.Series, sources: Sequence[str]) -> pl.Series:
+    """The tags of these rows, in their order; null where the source gives none."""
     return tags_of(in_order(ids, _rows(lake, sources).select("row_id", "record")).collect()["record"].fill_null("{}"))
 
 
@@ -90,8 +92,8 @@ def subset_view(
         words=in_order(ids, words.select("row_id", "response_words")).collect()["response_words"]
         if words is not None
         else None,
-        texts=_texts(lake, ids, sources) if "texts" in needs else None,
-        tags=_tags(lake, ids, sources) if {"tags", "known_tags"} & set(needs) else None,
+        texts=texts_in_order(lake, ids, sources) if "texts" in needs else None,
+        tags=tags_in_order(lake, ids, sources) if {"tags", "known_tags"} & set(needs) else None,
         quality=None if quality is None else in_order(ids, quality.lazy()).collect()["quality"].to_numpy(),
         encode=encode_with(resource, encoder) if "encode" in needs else None,
     )
@@ -130,7 +132,7 @@ def pool_view(
         features=in_order(ids, lake.scan_sources(features, sources).drop("source")).collect()
         if "/".join(features) in needs
         else None,
-        texts=_texts(lake, ids, sources) if "filtered/instructions" in needs else None,
+        texts=texts_in_order(lake, ids, sources) if "filtered/instructions" in needs else None,
         clusters=clusters_of(ids, _labels(lake)) if "clustered/kmeans" in needs else None,
         encode=encode_with(resource, encoder, log) if "encode" in needs else None,
         tables=_tables(lake, ids, needs, sources),

@@ -27,6 +27,7 @@ from assets import (
     scored,
     selected,
     subset_runs,
+    targets,
     tuned,
 )
 from methods.selection.recipe import Recipe, load_folder
@@ -99,23 +100,24 @@ def build_defs(
     sources = (*raw.ASSETS, *filtered.ASSETS, *evidence.ASSETS, *passes.ASSETS, *embedded.ASSETS, *scored.ASSETS)
     sources = (*sources, *rewards.SOURCE_ASSETS, *probes.SOURCE_ASSETS, *evaluators.ASSETS)
     across = (*clustered.ASSETS, *selected.build_assets(recipes), *evaluated.build_assets(recipes))
-    trained = (
+    demanded = (
         *tuned.ASSETS,
         *rewards.POOL_ASSETS,
         *mods.ASSETS,
         *subset_runs.ASSETS,
         *instruction_mining.ASSETS,
         *probes.POOL_ASSETS,
+        *targets.ASSETS,
     )
-    assets = (*sources, *across, *trained)
+    assets = (*sources, *across, *demanded)
     lane = [key for asset in assets if asset.partitions_def for key in asset.keys]
     asked = {dg.AssetKey([stage, r.name]) for r in recipes if r.on_request for stage in ("selected", "evaluated")}
     read = read_by([asset for asset in across if not asset.keys & asked], assets)
-    # What trains is started by a person, and what reads it is made only where it is in use.
-    on_request = {key for asset in trained for key in asset.keys} | asked
-    by_hand = {spec.key for asset in trained for spec in asset.specs if spec.automation_condition is None}
+    # What trains is started by a person alone, and what else is demanded is made where it is in use.
+    by_hand = {spec.key for asset in demanded for spec in asset.specs if spec.automation_condition is None}
     downstream = [key for asset in assets if not asset.partitions_def for key in asset.keys if key not in by_hand]
-    chosen = [key for key in downstream if key in read or (key.path[0] != "scored" and key not in on_request)]
+    waiting = {key for asset in demanded for key in asset.keys} | asked
+    chosen = [key for key in downstream if key in read or (key.path[0] != "scored" and key not in waiting)]
     chosen += sorted(by_hand & read)
     assets = tuple(automation.with_gate(asset, downstream) for asset in assets)
     return dg.Definitions(

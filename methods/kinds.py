@@ -136,6 +136,16 @@ class Subset:
 
 
 @dataclass(frozen=True)
+class Target:
+    """What one wants to be good at: rows like these are looked for, and these must not be chosen themselves."""
+
+    texts: pl.DataFrame
+    """``prompt``, ``response``; empty text where there is none."""
+    vectors: np.ndarray | None = None
+    """(m, d) float32, rows of unit length, finite."""
+
+
+@dataclass(frozen=True)
 class Candidates:
     """The rows that a selector may choose from, in the pool's order; ties go to the lowest index."""
 
@@ -148,6 +158,12 @@ class Candidates:
     """(n,) int64."""
     groups: pl.Series | None = None
     """String: what a quota is kept by, such as the row's source."""
+    texts: pl.DataFrame | None = None
+    """``prompt``, ``response``."""
+    tags: pl.Series | None = None
+    """List(String): the tags that the source gave a row; null where it gives none."""
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    """By name: what the recipe wants to be good at."""
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
     """The recipe's indicators by name, (n,) float64, raw, NaN where a row has none."""
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from methods.kinds import Candidates, Indicator, Selector
+from methods.kinds import Candidates, Indicator, Selector, Target
 from methods.selection.aggregate import gate
 from methods.selection.recipe import Recipe, budget_rows
 from methods.selection.twins import resolve
@@ -51,6 +51,12 @@ class Ingredients:
     """Unit vectors of these rows, in their order; NaN where there is none."""
     clusters: Callable[[pl.Series], np.ndarray]
     """Cluster labels of these rows, in their order; -1 where there is none."""
+    texts: Callable[[pl.Series], pl.DataFrame] | None = None
+    """``prompt``, ``response`` of these rows, in their order."""
+    tags: Callable[[pl.Series], pl.Series] | None = None
+    """The tags of these rows, in their order; null where there are none."""
+    targets: Callable[[], Mapping[str, Target]] | None = None
+    """What the recipe wants to be good at, by name."""
 
 
 def choose(
@@ -76,6 +82,9 @@ def choose(
         vectors=vectors,
         clusters=data.clusters(left["row_id"]) if "clusters" in selector.needs else None,
         groups=_sources(left, pool) if "groups" in selector.needs else None,
+        texts=data.texts(left["row_id"]) if "texts" in selector.needs and data.texts else None,
+        tags=data.tags(left["row_id"]) if "tags" in selector.needs and data.tags else None,
+        targets=data.targets() if {"target_texts", "target_vectors"} & set(selector.needs) and data.targets else {},
         values=_raw(left, recipe.indicators) if "values" in selector.needs else {},
     )
     if "score" in selector.needs and candidates.score is None:

@@ -24,6 +24,7 @@ A recipe in full::
     params: {threshold: 0.9}
     budget: 10%                      # or a number of rows
     seed: 0
+    targets: []                      # e.g. [humaneval]: files of HOME/targets that the selector looks for the like of
     on_request: false                # true: the job `choose` leaves it out, for it needs training or another model
 
 A selector that reads `values` (`sluice methods`) gets the raw values of all indicators that the recipe names. A row
@@ -98,6 +99,8 @@ class Recipe:
     seed: int = 0
     reads: tuple[str, ...] = ()
     """Further indicators whose raw values the selector gets."""
+    targets: tuple[str, ...] = ()
+    """Files of the home's folder ``targets`` that say what one wants to be good at."""
     on_request: bool = False
     """Made only where somebody asks for it by name."""
 
@@ -118,6 +121,8 @@ class Recipe:
             parts.append(f"score = {self.score.mode} of {weights} ({self.score.normalise})")
         if self.reads:
             parts.append(f"read {', '.join(self.reads)}")
+        if self.targets:
+            parts.append(f"match {', '.join(self.targets)}")
         if self.duplicates is not None:
             parts.append(f"drop near-duplicates (Jaccard ≥ {self.duplicates:g})")
         params = ", ".join(f"{k}={v}" for k, v in self.params.items())
@@ -151,6 +156,7 @@ def parse(name: str, data: Any, where: str = "") -> Recipe:
     values["score"] = _score(data["score"], where) if data.get("score") is not None else None
     values["seed"] = _whole(data.get("seed", 0), f"{where}: seed")
     values["reads"] = _names(data.get("reads"), f"{where}: reads", "indicators")
+    values["targets"] = _names(data.get("targets"), f"{where}: targets", "files of the home's folder targets")
     values["on_request"] = _yes_or_no(data.get("on_request", False), f"{where}: on_request")
     return _known(Recipe(name=name, **values), where)
 
@@ -171,6 +177,11 @@ def _known(recipe: Recipe, where: str) -> Recipe:
         raise RecipeError(f"{where}: score is missing: {selector.id} chooses by it; add `score: {{indicators: ...}}`")
     if "values" in selector.needs and not recipe.reads:
         raise RecipeError(f"{where}: reads is missing: {selector.id} looks at indicators one by one; name them there")
+    matches = bool({"target_texts", "target_vectors"} & set(selector.needs))
+    if matches and not recipe.targets:
+        raise RecipeError(f"{where}: targets is missing: {selector.id} looks for rows like those of a file in targets/")
+    if recipe.targets and not matches:
+        raise RecipeError(f"{where}: targets: {selector.id} looks at no target")
     if recipe.reads and "values" not in selector.needs:
         raise RecipeError(f"{where}: reads: {selector.id} looks at no single indicators; name them in score or gates")
     for name in recipe.score.indicators if recipe.score else ():

@@ -37,7 +37,7 @@ UNASKED = {f"scored/{i.id}" for i in catalog.INDICATORS if i.scope == "pool"} - 
 }
 """What nobody has asked for: most scores across the pool."""
 UNASKED |= {"evidence/token_statistics_experienced", "evidence/cape"}
-ON_REQUEST = {"tuned", "mods", "explored"}
+ON_REQUEST = {"tuned", "mods", "explored", "targets"}
 """Stages that are made only where somebody asks for them."""
 IN_USE = ("plain", "scored", "own")
 NEVER = dg.AutomationCondition.missing() & ~dg.AutomationCondition.missing()

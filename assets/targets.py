@@ -1,0 +1,91 @@
+"""What one wants to be good at: the files of the home's folder ``targets``, as a table.
+
+Here belongs reading them, once for everybody who looks for rows like them, and saying which of them the pool holds
+already. That rows which contain their questions are dropped is `filtered`'s business.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from assets import automation, metadata
+from assets.partitions import same_source, whole_pool
+from assets.step import Result, Step, check_specs
+from methods import readers
+from methods.rows import PROMPT
+from resources.lake import Lake, LakeError
+from resources.settings import Settings
+from resources.tables import LakeResource
+
+TARGETS = dg.AssetKey(["targets", "rows"])
+SCHEMA = {"target": pl.String, "row_id": pl.String, "position": pl.Int64, "prompt": pl.String, "response": pl.String}
+
+
+def target_files(lake: Lake) -> list[Path]:
+    """The files of targets, by name."""
+    return sorted(path for path in lake.targets.glob("[!.]*") if path.is_file())
+
+
+def target_file(lake: Lake, name: str) -> Path:
+    """The file of a target, named with or without its ending; or an error that says which there are."""
+    files = target_files(lake)
+    fitting = [file for file in files if name in (file.name, file.stem)]
+    if len(fitting) != 1:
+        there = ", ".join(file.name for file in files) or "none"
+        raise LakeError(f"{name!r} names {len(fitting) or 'no'} files in {lake.targets}; there are: {there}")
+    return fitting[0]
+
+
+@dg.asset(
+    key=TARGETS,
+    group_name="targets",
+    deps=[same_source("filtered/pool"), whole_pool("filtered/instructions")],
+    code_version="1",
+    kinds={"polars"},
+    automation_condition=automation.REFRESH,
+    check_specs=check_specs(TARGETS.path),
+    description="The files of the home's folder `targets` as rows, each file a target of its own, with the hash of its "
+    "content; and how many of their prompts stand in the pool as they are.",
+)
+def target_rows(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
+    """Read the targets."""
+    step = Step(context, lake, settings)
+    pool = step.pool(TARGETS)
+    files = target_files(step.lake)
+    hashes = {f"targets/{file.name}": readers.content_hash(file) for file in files}
+
+    def compute() -> Result:
+        table = pl.concat([pl.DataFrame(schema=SCHEMA), *(_rows_of(file) for file in files)])
+        prompts = step.scan("filtered/instructions", pool).select(prompt=PROMPT).unique()
+        there = table.lazy().join(prompts, on="prompt", how="semi").group_by("target").len("in the pool").collect()
+        about = (
+            table.group_by("target", maintain_order=True)
+            .agg(rows=pl.len(), example=pl.first("prompt"))
+            .join(there, on="target", how="left", maintain_order="left")
+            .with_columns(pl.col("in the pool").fill_null(0), content=pl.Series(_by_target(files, hashes)))
+        )
+        facts = {"pool": pool, "targets": about.height, "prompts that are in the pool": int(about["in the pool"].sum())}
+        shown = {"targets": metadata.table(about.select("target", "rows", "in the pool", "content", "example"), 160)}
+        return Result(table, facts, shown)
+
+    yield from step.make(TARGETS, {}, compute, pool, hashes)
+
+
+def _by_target(files: Sequence[Path], hashes: dict[str, str]) -> list[str]:
+    return [hashes[f"targets/{file.name}"][:12] for file in files]
+
+
+def _rows_of(file: Path) -> pl.DataFrame:
+    """A target's rows, with their answers where the file has any; a file without a single readable row is an error."""
+    for layout in (None, "prompts"):
+        rows = pl.concat([batch.rows for batch in readers.read_file(file, file.stem, layout=layout)])
+        if rows.height:
+            named = rows.select(pl.lit(file.stem).alias("target"), "row_id", "position", PROMPT, "response")
+            return named.select(list(SCHEMA))
+    raise LakeError(f"no row could be read from {file}: put it right or take it away")
+
+
+ASSETS = (target_rows,)

@@ -99,11 +99,9 @@ def finish(folder: Path, home: str) -> pl.DataFrame:
 def test_killed_in_the_real_pass_and_taken_up_again(folder: Path) -> None:
     undisturbed = finish(folder, "whole")
     assert len(frames(folder, "whole")) >= 4, "too few frames to be killed between"
-    kill_after(folder, "home", 1)
     kill_after(folder, "home", 2)
     found = finish(folder, "home")
     assert found.height > 40 and set(found["status"]) == {"ok"}
     assert found.equals(undisturbed)  # to the last bit: a batch holds the same rows as without the kills
-    assert sum(frames(folder, "home")) <= found.height + 2 * max(
-        frames(folder, "whole")
-    )  # what was in hand at each kill
+    # What was in hand at the kill may be passed twice, nothing else.
+    assert sum(frames(folder, "home")) <= found.height + max(frames(folder, "whole"))

@@ -69,8 +69,7 @@ def slow_k_center(vectors, budget, start):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_k_center_is_the_slow_one(seed, monkeypatch):
-    monkeypatch.setattr(coreset, "LOOK_AHEAD", 4)
+def test_k_center_is_the_slow_one(seed):
     vectors = unit_rows(60, 5, seed)
     found = k_center_greedy(pool(vectors), 25, 0, start=3)
     assert found.order.tolist() == slow_k_center(vectors.astype(np.float64), 25, 3)

@@ -136,7 +136,7 @@ MODEL = Suite(
     columns=(between("cluster", 0, None, "clusters count from 0"), between("size", 1, None, "no empty cluster"))
 )
 CLUSTERED = Suite(
-    columns=(*ONE_A_ROW, between("cluster", -1, None, "-1: no embedding")),
+    columns=(*ONE_A_ROW, between("cluster", -1, None, "-1: none (noise, or nothing to go by)")),
     facts=(zero("rows missing", "every row has its label"),),
 )
 SELECTED = Suite(

@@ -72,8 +72,9 @@ MEANING = {
     "ids": "the nearest other rows, nearest first",
     "similarity": "how alike: cosine of embeddings, or Jaccard index of word n-grams for pairs",
     # clusters
-    "cluster": "number of the cluster, from 0; -1: no embedding",
+    "cluster": "number of the cluster, from 0; -1: none (noise, or nothing to go by)",
     "size": "rows in the cluster",
+    "strength": "how surely the row belongs to its cluster, as the clustering measures it",
     "mean_similarity": "mean cosine of its rows to the centroid",
     "top_terms": "terms that tell the cluster from the rest",
     "exemplars": "the rows nearest to the centroid",

@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from jobs import home as homes
 from methods import catalog
+from methods.diversity.clusterings import CLUSTERINGS
 from methods.formats import LAYOUTS
 from methods.selection.recipe import RecipeError, check_budget
 from resources.lake import Lake, LakeError, check_name
@@ -76,10 +77,11 @@ STEPS = (
 
 def _check_param(method: str, name: str) -> None:
     found = next((m for m in catalog.METHODS if m.id == method), None)
-    if found is None and method not in STEPS:
+    steps = (*STEPS, *(clustering.id for clustering in CLUSTERINGS))
+    if found is None and method not in steps:
         raise click.BadParameter(
             f"there is no method {method!r}; `sluice methods` lists them, and these steps have parameters too: "
-            f"{', '.join(STEPS)}"
+            f"{', '.join(steps)}"
         )
     if found is not None and name not in found.params:
         raise click.BadParameter(f"{method} has no parameter {name!r}; it has {', '.join(found.params) or 'none'}")

@@ -13,6 +13,7 @@ import dagster as dg
 from assets import (
     automation,
     clustered,
+    clusterings,
     embedded,
     evaluated,
     evaluators,
@@ -30,6 +31,7 @@ from assets import (
     targets,
     tuned,
 )
+from methods.diversity.clusterings import CLUSTERINGS
 from methods.selection.recipe import Recipe, load_folder
 from resources.causal_lm import CausalLM
 from resources.encoder import Encoder
@@ -108,6 +110,7 @@ def build_defs(
         *instruction_mining.ASSETS,
         *probes.POOL_ASSETS,
         *targets.ASSETS,
+        *clusterings.build_assets(CLUSTERINGS),
     )
     assets = (*sources, *across, *demanded)
     lane = [key for asset in assets if asset.partitions_def for key in asset.keys]

@@ -10,17 +10,27 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
+from methods.diversity import cluster_sampling as diversity_clustered
 from methods.diversity import coreset as diversity_coreset
 from methods.diversity import facility as diversity_facility
 from methods.diversity import geometry as diversity_geometry
 from methods.diversity import handcrafted as diversity_handcrafted
+from methods.diversity import herding as diversity_herding
+from methods.diversity import lexical_sampling as diversity_lexical
 from methods.diversity import measures as diversity_measures
 from methods.diversity import overlap as diversity_overlap
+from methods.diversity import semantic_dedup as diversity_dedup
+from methods.diversity import sensitivity as diversity_sensitivity
+from methods.diversity import tag_sampling as diversity_tags
 from methods.diversity import vendi as diversity_vendi
 from methods.diversity import word_measures as diversity_words
+from methods.importance import dsir as importance_dsir
 from methods.importance import familiarity as importance_familiarity
+from methods.importance import gio as importance_gio
 from methods.importance import handcrafted as importance_handcrafted
+from methods.importance import ideal as importance_ideal
 from methods.importance import mods as importance_mods
+from methods.importance import nearest as importance_nearest
 from methods.importance import options as importance_options
 from methods.importance import prompting as importance_prompting
 from methods.kinds import Indicator, Measure, Method, Selector
@@ -89,6 +99,16 @@ SELECTORS: tuple[Selector, ...] = (
     *quality_subnets.SELECTORS,
     *selection_voting.SELECTORS,
     *diversity_coreset.SELECTORS,
+    *diversity_herding.SELECTORS,
+    *diversity_clustered.SELECTORS,
+    *diversity_sensitivity.SELECTORS,
+    *diversity_dedup.SELECTORS,
+    *diversity_lexical.SELECTORS,
+    *diversity_tags.SELECTORS,
+    *importance_dsir.SELECTORS,
+    *importance_nearest.SELECTORS,
+    *importance_ideal.SELECTORS,
+    *importance_gio.SELECTORS,
     *diversity_facility.SELECTORS,
 )
 

@@ -15,9 +15,7 @@ from methods.numerics.similarity import QUANTUM, blocks, on_grid, units, usable_
 from methods.selection.basic import at_most, best_first, require
 
 TIE = 1e-6
-"""Squared distances this close (times the largest squared length) are tied: float32 cannot tell them apart."""
-LOOK_AHEAD = 32
-"""Farthest rows whose distances are computed together with those of the next pick; most later picks are among them."""
+"""Squared distances are told apart in steps of this, times the largest squared length: float32 vectors are no finer."""
 
 
 def k_center_greedy(
@@ -27,8 +25,9 @@ def k_center_greedy(
 
     argmax_i min_{j in S} ||g_i - g_j||, which keeps the covering radius max_i min_{j in S} ||g_i - g_j|| within twice
     the best possible for that many rows. Euclidean distance; on unit vectors the order is that of the cosine. Exact:
-    each pick lowers the running minimum distance with its own distances to all rows; squared distances within 1e-6 of
-    the largest are tied and go to the lowest index. Memory: the pool's vectors and `LOOK_AHEAD` rows of distances.
+    the choice is that of comparing each pick with all rows, but only rows that may be the next pick are compared (see
+    `numerics.covering`). Squared distances are rounded to whole steps of 1e-6 of the largest squared length, and equal
+    ones go to the lowest index. Memory: the pool's vectors, the picks' once more, and a few numbers a row.
 
     Parameters
     ----------
@@ -44,73 +43,33 @@ def k_center_greedy(
     Chosen. ``gain``: distance to the nearest row chosen before, which is the covering radius before the pick (NaN for
     a first row with none before). The reason also names the covering radius after the pick.
     """
-    vectors = require(candidates, "vectors", "k_center_greedy")
+    vectors = np.ascontiguousarray(require(candidates, "vectors", "k_center_greedy"), dtype=np.float32)
     n = len(vectors)
     known = _indices(given, n, "given")
     n_take = min(at_most(candidates, budget), n - len(known))
-    cover = _Cover(vectors)
-    for row in known:
-        cover.take(row)
     order: list[int] = []
     nearest: list[int] = []
-    while len(order) < n_take:
-        if order or known:
-            row = cover.farthest()
-        else:
-            row = int(np.random.default_rng(seed).integers(n)) if start is None else _indices([start], n, "start")[0]
-        order.append(row)
-        nearest.append(int(cover.nearest[row]))
-        cover.take(row)
-    gain = np.array([_distance(vectors, i, j) for i, j in zip(order, nearest, strict=True)], dtype=np.float64)
-    after = [*gain[1:], cover.radius()] if order else []
+    if n_take and not known:
+        order = [int(np.random.default_rng(seed).integers(n))] if start is None else _indices([start], n, "start")
+        nearest = [-1]
+    # One row more than asked for: its distance is the covering radius that the last pick leaves.
+    wanted = min(n_take + 1, n - len(known)) - len(order) if n_take else 0
+    if wanted:
+        from methods.numerics.covering import farthest_first
+
+        step = TIE * float(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64).max())
+        found, beside = farthest_first(vectors, np.array(known or order, dtype=np.int64), wanted, step or 1.0)
+        order += found.tolist()
+        nearest += beside.tolist()
+    away = [_distance(vectors, i, j) for i, j in zip(order, nearest, strict=True)]
+    after = [*away[1:], 0.0][:n_take]
     reason = [
         ("first row" if j < 0 else f"farthest from the rows chosen before ({g:.4f} from row {candidates.row_ids[j]})")
         + f"; every row now lies within {radius:.4f} of a chosen one"
-        for g, j, radius in zip(gain, nearest, after, strict=True)
+        for g, j, radius in zip(away, nearest, after, strict=False)
     ]
-    return Chosen(np.array(order, dtype=np.int64), gain, reason, np.array(nearest, dtype=np.int64))
-
-
-class _Cover:
-    """For every row, the squared distance to the nearest taken row, and which row that is."""
-
-    def __init__(self, vectors: np.ndarray) -> None:
-        self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        self.squared = np.einsum("ij,ij->i", self.vectors, self.vectors)
-        self.away = np.full(len(vectors), np.inf, dtype=np.float32)
-        self.nearest = np.full(len(vectors), -1, dtype=np.int64)
-        self.tie = TIE * float(self.squared.max(initial=0.0))
-        self.taken: list[int] = []
-        self._ahead: dict[int, np.ndarray] = {}
-
-    def take(self, row: int) -> None:
-        away = self.squared + self.squared[row] - 2 * self._products(row)
-        closer = np.flatnonzero(away < self.away)
-        self.away[closer] = away[closer]
-        self.nearest[closer] = row
-        self.away[row] = -np.inf
-        self.taken.append(row)
-
-    def farthest(self) -> int:
-        return int(np.argmax(self.away >= self.away.max() - self.tie))
-
-    def radius(self) -> float:
-        """The largest distance of a row to its nearest taken row, in float64; 0 when all are taken."""
-        rest = np.setdiff1d(np.arange(len(self.away)), self.taken)
-        largest = 0.0
-        for part in blocks(len(rest)):
-            gap = self.vectors[rest[part]].astype(np.float64) - self.vectors[self.nearest[rest[part]]]
-            largest = max(largest, float(np.einsum("ij,ij->i", gap, gap).max()))
-        return largest**0.5
-
-    def _products(self, row: int) -> np.ndarray:
-        """Inner products of a row with all; one pass over the vectors serves the next farthest rows as well."""
-        if row not in self._ahead:
-            some = min(LOOK_AHEAD, len(self.away)) if self.taken else 1
-            rows = np.argpartition(self.away, -some)[-some:]
-            rows = np.unique(np.append(rows[np.isfinite(self.away[rows])], row))
-            self._ahead = dict(zip(rows.tolist(), self.vectors[rows] @ self.vectors.T, strict=True))
-        return self._ahead[row]
+    gain = np.array(away[:n_take], dtype=np.float64)
+    return Chosen(np.array(order[:n_take], dtype=np.int64), gain, reason, np.array(nearest[:n_take], dtype=np.int64))
 
 
 def _indices(rows: Sequence[int], n: int, name: str) -> list[int]:
@@ -157,7 +116,7 @@ def deita_filter(
     if len(usable_rows(vectors)) < len(vectors):
         raise ValueError("deita_repr_filter: a candidate has no vector; drop such rows, with a reason, before it")
     limit = np.floor(threshold / QUANTUM + 1 + 1e-9)  # whole units; one unit above still counts as equal
-    walk = _Walk(vectors, n_take, limit)
+    walk = Walk(vectors, n_take, limit)
     ranked = best_first(score)
     for part in blocks(len(ranked), block):
         if len(walk.order) == n_take:
@@ -171,7 +130,7 @@ def deita_filter(
     return Chosen(order, score[order].astype(np.float64), reason, np.array(walk.near, dtype=np.int64), refused)
 
 
-class _Walk:
+class Walk:
     """The rows taken on the way down, with the nearest row taken before each."""
 
     def __init__(self, vectors: np.ndarray, n_take: int, limit: float) -> None:

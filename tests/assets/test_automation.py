@@ -14,6 +14,7 @@ from dagster._core.events import AssetMaterializationPlannedData, StepMaterializ
 from assets import automation
 from jobs.definitions import build_defs
 from methods import catalog
+from methods.diversity.clusterings import CLUSTERINGS
 from methods.selection.recipe import Recipe, Score
 from resources.fakes import FakeCausalLM, FakeEncoder
 
@@ -37,6 +38,7 @@ UNASKED = {f"scored/{i.id}" for i in catalog.INDICATORS if i.scope == "pool"} - 
 }
 """What nobody has asked for: most scores across the pool."""
 UNASKED |= {"evidence/token_statistics_experienced", "evidence/cape"}
+UNASKED |= {f"clustered/{method.id}" for method in CLUSTERINGS}
 ON_REQUEST = {"tuned", "mods", "explored", "targets"}
 """Stages that are made only where somebody asks for them."""
 IN_USE = ("plain", "scored", "own")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods import catalog
+from methods.kinds import Target
 from methods.selection import basic, quotas
 from methods.selection.choose import LEDGER_SCHEMA, Ingredients, choose
 from methods.selection.recipe import parse
@@ -42,7 +43,13 @@ def data(pool: pl.DataFrame, pairs: pl.DataFrame = NO_PAIRS, vectors=vector_of, 
         pairs,
         vectors=lambda ids: np.stack([vectors(row) for row in ids]) if len(ids) else np.empty((0, 3), np.float32),
         clusters=lambda ids: np.array([len(row) % 2 for row in ids], dtype=np.int64),
+        texts=lambda ids: pl.DataFrame({"prompt": [f"Say {row}." for row in ids], "response": ids.cast(pl.String)}),
+        tags=lambda ids: pl.Series([[row[0], row[-1]] for row in ids], dtype=pl.List(pl.String)),
+        targets=lambda: {"exam": Target(WANTED, np.eye(2, 3, dtype=np.float32))},
     )
+
+
+WANTED = pl.DataFrame({"prompt": ["Say r1.", "Sing."], "response": ["r1", "la"]})
 
 
 def carry_out(said: dict, given: Ingredients, budget: str | None = None, seed: int | None = None) -> pl.DataFrame:
@@ -239,13 +246,20 @@ SELECTORS = [selector.id for selector in catalog.SELECTORS]
 SINGLY = {
     "bettermixture_voting": {"voters": ["mtld", "ttr"]},
     "mods_union": {"seeds": "mtld", "necessity": "ttr"},
+    "sensitivity_sampling": {"loss": "mtld", "k": None},
 }
 
 
 def by(selector: str) -> dict:
     """What a recipe says to choose by it: a selector of single indicators reads two."""
-    said = {"selector": selector, "score": {"indicators": {"mtld": 1}}}
-    return {**said, "reads": ["mtld", "ttr"], "params": SINGLY[selector]} if selector in SINGLY else said
+    said: dict = {"selector": selector, "score": {"indicators": {"mtld": 1}}}
+    if selector in SINGLY:
+        said |= {"reads": ["mtld", "ttr"], "params": SINGLY[selector]}
+    if {"target_texts", "target_vectors"} & set(catalog.selector(selector).needs):
+        said |= {"targets": ["exam"]}
+    if selector == "ordered_clustering":
+        said |= {"params": {"noise": "last"}}  # a few rows are no cluster
+    return said
 
 
 def test_what_selectors_of_single_indicators_read_is_named_here():
@@ -278,14 +292,14 @@ def cases(draw):
     ids = [f"{draw(st.sampled_from(['r', 'blind']))}{i}" for i in range(n)]
     again = draw(st.lists(st.sampled_from(ids), max_size=4)) if ids else []
     pool = pl.concat([rows(*ids), rows(*again, source="two")])
-    number = st.one_of(st.integers(-3, 3).map(float), st.sampled_from([None, "too_short", float("nan")]))
+    selector = draw(st.sampled_from(SELECTORS))
+    least = 0 if selector == "sensitivity_sampling" else -3  # it refuses a loss below nought
+    number = st.one_of(st.integers(least, 3).map(float), st.sampled_from([None, "too_short", float("nan")]))
     found = {name: values(**{row: draw(number) for row in ids if draw(st.integers(0, 9))}) for name in ("mtld", "ttr")}
     ends = draw(st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=8)) if ids else []
     lines = [(ids[a], ids[b], draw(st.sampled_from([0.8, 0.9]))) for a, b in {(min(e), max(e)) for e in ends} if a != b]
-    selector = draw(st.sampled_from(SELECTORS))
-    said = {"selector": selector, "duplicates": draw(st.sampled_from(["off", 0.8, 0.85]))}
-    if selector in SINGLY:
-        said |= {"reads": ["mtld", "ttr"], "params": SINGLY[selector]}
+    said = {**by(selector), "duplicates": draw(st.sampled_from(["off", 0.8, 0.85]))}
+    del said["score"]
     if draw(st.booleans()):
         said["gates"] = {"ttr": draw(st.sampled_from([{"above": 0}, {"percentile": [25, 100]}]))}
     if draw(st.booleans()) or "score" in catalog.selector(selector).needs:

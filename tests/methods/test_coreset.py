@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from methods.diversity import coreset
 from methods.diversity.coreset import SELECTORS, deita_filter, k_center_greedy
 from methods.kinds import Candidates
+from methods.numerics.covering import farthest_first
 
 
 def pool(vectors, score=None):
@@ -76,6 +77,70 @@ def test_k_center_is_the_slow_one(seed):
     for pick, gain, near in zip(found.order[1:], found.gain[1:], found.nearest[1:], strict=True):
         assert gain == pytest.approx(np.linalg.norm(vectors[pick].astype(np.float64) - vectors[near]), abs=1e-12)
     assert (np.diff(found.gain[1:]) <= 1e-3).all()
+
+
+def grouped(seed, n, d, spread):
+    """Unit rows about a few centres, some of them twice."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(1 + n // 8, d))[rng.integers(0, 1 + n // 8, n)] + spread * rng.normal(size=(n, d))
+    rows[rng.random(n) < 0.2] = rows[0]
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def in_steps(vectors, initial, n_take, step):
+    """All distances of every pick, rounded; the nearest pick is the first of equals."""
+    wide = vectors.astype(np.float64)
+    away = np.rint(((wide[:, None] - wide[None]) ** 2).sum(axis=2) / step)
+    picked = list(initial)
+    nearest = []
+    for _ in range(n_take):
+        row = int(np.where(np.isin(np.arange(len(wide)), picked), -1, away[:, picked].min(axis=1)).argmax())
+        nearest.append(picked[int(away[row, picked].argmin())])
+        picked.append(row)
+    return picked[len(initial) :], nearest
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    seed=st.integers(0, 9999),
+    n=st.integers(2, 60),
+    d=st.sampled_from([1, 3, 8, 21]),
+    spread=st.sampled_from([0.0, 0.05, 0.5]),
+    step=st.sampled_from([1e-6, 1e-3, 0.3]),
+    known=st.integers(1, 4),
+)
+def test_farthest_first_is_that_of_all_distances(seed, n, d, spread, step, known):
+    vectors = grouped(seed, n, d, spread)
+    initial = np.random.default_rng(seed).permutation(n)[:known]
+    n_take = n - len(initial)
+    order, nearest = farthest_first(vectors, initial, n_take, step)
+    if step == 1e-6 and spread:  # there, the expanded square and the difference may round to different steps
+        wide = vectors.astype(np.float64)
+        away = np.linalg.norm(wide[order][:, None] - wide[np.append(initial, order)][None], axis=2)
+        for t in range(n_take):
+            assert nearest[t] in np.append(initial, order)[: known + t]
+            later = np.delete(wide, np.append(initial, order)[: known + t], axis=0)
+            before = wide[np.append(initial, order)[: known + t]]
+            radius = np.linalg.norm(later[:, None] - before[None], axis=2).min(axis=1).max()
+            assert away[t, : known + t].min() ** 2 == pytest.approx(radius**2, abs=1.1e-6)
+    else:
+        assert (order.tolist(), nearest.tolist()) == in_steps(vectors, initial.tolist(), n_take, step)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 300.0])
+def test_k_center_does_not_depend_on_the_unit_of_length(scale):
+    vectors = grouped(3, 80, 12, 0.3)
+    found = k_center_greedy(pool(vectors * np.float32(scale)), 20, 0, start=5)
+    assert found.order.tolist() == slow_k_center(vectors.astype(np.float64), 20, 5)
+    assert found.gain[1:] == pytest.approx(scale * k_center_greedy(pool(vectors), 20, 0, start=5).gain[1:], rel=1e-5)
+
+
+def test_k_center_tells_the_radius_that_is_left():
+    vectors = unit_rows(50, 4, 1)
+    found = k_center_greedy(pool(vectors), 10, 0)
+    away = np.linalg.norm(vectors[:, None] - vectors[found.order][None], axis=2).min(axis=1).max()
+    assert found.reason[-1].endswith(f"every row now lies within {away:.4f} of a chosen one")
+    assert k_center_greedy(pool(vectors), 50, 0).reason[-1].endswith("within 0.0000 of a chosen one")
 
 
 @pytest.mark.parametrize("seed", range(5))

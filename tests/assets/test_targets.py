@@ -1,0 +1,55 @@
+"""Recipes that look for rows like those of a file in the home's folder ``targets``."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.runs import RunFailed
+from tests.house import House, alpaca, lines
+
+SAILING = [
+    {"instruction": f"How do I sail to harbour {i}?", "output": f"Hoist the sail, mind the wind and steer by mast {i}."}
+    for i in range(6)
+]
+WANTED = [{"instruction": "How do I hoist a sail?", "output": "Mind the wind, hoist the sail and steer by the mast."}]
+RECIPE = "title: Like the target\ntargets: [{target}]\nselector: {selector}\nduplicates: off\nparams: {params}\nbudget: '6'\n"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> House:
+    folder = tmp_path_factory.mktemp("targets")
+    house = House(folder / "home")
+    lines(house.lake.targets / "exam.jsonl", WANTED)
+    recipes = house.lake.home / "recipes"
+    recipes.mkdir()
+    said = {"dsir": "{top_k: true, length_normalise: true}", "nearest_to_target": "{}"}
+    for selector, params in said.items():
+        text = RECIPE.format(target="exam", selector=selector, params=params)
+        (recipes / f"like_{selector}.yaml").write_text(text)
+    (recipes / "lost.yaml").write_text(RECIPE.format(target="exams", selector="dsir", params="{}"))
+    house.make(["filtered/pool"], {"alpha": lines(folder / "a.jsonl", [*(alpaca(i) for i in range(20)), *SAILING])})
+    return house
+
+
+@pytest.mark.parametrize("selector", ["dsir", "nearest_to_target"])
+def test_rows_like_the_target_are_chosen(made: House, selector: str) -> None:
+    made.make([f"selected/like_{selector}"])
+    chosen = made.frame(f"selected/like_{selector}")
+    assert sorted(chosen["position"]) == list(range(20, 26))
+    again = made.make([f"selected/like_{selector}"])
+    assert all(table.up_to_date for table in again.made)
+
+
+def test_another_target_means_another_choice(made: House, tmp_path: Path) -> None:
+    house = made.copy(tmp_path / "home")
+    house.make(["selected/like_dsir"])
+    before = house.version("selected/like_dsir")
+    lines(house.lake.targets / "exam.jsonl", [{"instruction": "What of topic 3?", "output": "The narrow river."}])
+    house.make(["selected/like_dsir"])
+    assert house.version("selected/like_dsir") != before
+    assert house.frame("targets/rows")["response"].to_list() == ["The narrow river."]
+
+
+def test_a_target_that_is_not_there_is_said(made: House) -> None:
+    with pytest.raises(RunFailed, match=r"'exams' names no files.*exam\.jsonl"):
+        made.make(["selected/lost"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from methods.catalog import METHODS, kind_of
+from methods.diversity.clusterings import CLUSTERINGS
 from methods.kinds import Method
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
@@ -104,6 +105,23 @@ def _block(method: Method) -> str:
     return "\n".join(lines)
 
 
+_CLUSTERINGS = """## Clusterings
+
+Each is a table of its own, `clustered/<id>`: `sluice make clustered/nmf`. A row's label counts from 0; -1 is none."""
+
+
+def _clusterings() -> str:
+    blocks = []
+    for method in CLUSTERINGS:
+        says = labelled(inspect.getdoc(method.fit) or "")
+        defaults = _code([f"{name}={value!r}" for name, value in method.params.items()])
+        lines = [f"### {method.id}", "", f"**{method.title}.** {method.meaning}", "", "```tex", method.equation, "```"]
+        lines += ["", f"- Goes by: {method.needs}; version {method.version}", f"- Defaults: {defaults}"]
+        lines += [f"- {label}: {says[label]}" for label in _SHOWN if label in says]
+        blocks.append("\n".join([*lines, *([] if "Source" in says else [f"- Source: {method.paper}"])]))
+    return "\n\n".join([_CLUSTERINGS, *blocks])
+
+
 def render(methods: Sequence[Method] = METHODS) -> str:
     """The whole page: a section for each axis and kind, with a table and then a block for each method."""
 
@@ -117,6 +135,7 @@ def render(methods: Sequence[Method] = METHODS) -> str:
         parts.append(f"## {_AXES[axis].capitalize()}: {_KINDS[kind]}s")
         parts.append(_table(members, said["indicators"]))
         parts.extend(map(_block, members))
+    parts.append(_clusterings())
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
+from methods.diversity import baselines as diversity_baselines
 from methods.diversity import cluster_sampling as diversity_clustered
 from methods.diversity import coreset as diversity_coreset
 from methods.diversity import facility as diversity_facility
@@ -21,6 +22,7 @@ from methods.diversity import measures as diversity_measures
 from methods.diversity import overlap as diversity_overlap
 from methods.diversity import semantic_dedup as diversity_dedup
 from methods.diversity import sensitivity as diversity_sensitivity
+from methods.diversity import submodular as diversity_submodular
 from methods.diversity import tag_sampling as diversity_tags
 from methods.diversity import vendi as diversity_vendi
 from methods.diversity import word_measures as diversity_words
@@ -102,6 +104,8 @@ SELECTORS: tuple[Selector, ...] = (
     *diversity_herding.SELECTORS,
     *diversity_clustered.SELECTORS,
     *diversity_sensitivity.SELECTORS,
+    *diversity_submodular.SELECTORS,
+    *diversity_baselines.SELECTORS,
     *diversity_dedup.SELECTORS,
     *diversity_lexical.SELECTORS,
     *diversity_tags.SELECTORS,

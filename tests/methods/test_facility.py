@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods import catalog
-from methods.diversity import facility
-from methods.diversity.facility import SELECTORS, facility_location, sample_size, superfiltering_d
+from methods.diversity import maximise
+from methods.diversity.facility import SELECTORS, facility_location, superfiltering_d
+from methods.diversity.maximise import sample_size
 from methods.kinds import Candidates
+from methods.numerics import columns
 
 WORKED = np.array([[1, 0.9, 0.1], [0.9, 1, 0.2], [0.1, 0.2, 1]])
 KINDS = ("cosine", "euclidean")
@@ -43,7 +45,7 @@ def value(s, rows):
 
 def in_steps(vectors, kind):
     """The same matrix in the whole steps that the method holds."""
-    kernel = facility._Kernel(kind, vectors.shape[1])
+    kernel = maximise._Kernel(kind, vectors.shape[1])
     return np.rint((similar(vectors, kind) - kernel.least) / kernel.step)
 
 
@@ -117,9 +119,9 @@ def exact_rows(draw, largest=9):
 def test_the_choice_is_the_plain_greedy_one_with_ties_to_the_first(vectors, budget, kind, kept):
     with pytest.MonkeyPatch.context() as patch:
         if not kept:
-            patch.setattr(facility, "CACHE_BYTES", 0)
-            patch.setattr(facility, "LOOK_AHEAD", 2)
-        found = facility_location(pool(vectors), budget, similarity=kind)
+            patch.setattr(maximise, "CACHE_BYTES", 0)
+            patch.setattr(maximise, "LOOK_AHEAD", 2)
+        found = facility_location(pool(vectors), budget, similarity=kind, method="exact")
     assert found.order.tolist() == plain_greedy(in_steps(vectors, kind), budget)
     s = similar(vectors, kind)
     totals = [value(s, found.order[: i + 1]) for i in range(len(found.order))]
@@ -158,8 +160,8 @@ def test_blocks_and_the_kept_matrix_change_nothing(kind, monkeypatch):
     found = facility_location(candidates, 60, similarity=kind)
     for kept, ahead, tile in ((2**29, 64, 16), (0, 64, 4096), (0, 3, 16)):
         for name, size in (("CACHE_BYTES", kept), ("LOOK_AHEAD", ahead), ("TILE", tile)):
-            monkeypatch.setattr(facility, name, size)
-        again = facility_location(candidates, 60, similarity=kind)
+            monkeypatch.setattr(maximise, name, size)
+        again = facility_location(candidates, 60, similarity=kind, method="exact")
         assert again.order.tolist() == found.order.tolist() and again.gain.tolist() == found.gain.tolist()
         assert again.nearest.tolist() == found.nearest.tolist() and again.reason == found.reason
 
@@ -206,9 +208,115 @@ def test_sampled_picks_go_by_the_seed_and_take_the_best_of_what_is_drawn(monkeyp
         drawn = sorted(rng.choice(np.array(rest), 6, replace=False).tolist())
         slow.append(max(drawn, key=lambda j: (value(s, [*slow, j]), -j)))
     assert found.order.tolist() == slow
-    monkeypatch.setattr(facility, "CACHE_BYTES", 0)
+    monkeypatch.setattr(maximise, "CACHE_BYTES", 0)
     assert facility_location(pool(vectors), 30, seed=1, epsilon=0.2).order.tolist() == slow
     assert facility_location(pool(vectors), 30, epsilon=1e-30).order.tolist() == exact.order.tolist()
+
+
+# --- at scale: the sparse graph and the shards
+
+
+@settings(deadline=None)
+@given(exact_rows(), st.integers(1, 10), st.sampled_from(KINDS))
+def test_the_graph_of_all_neighbours_gives_the_exact_choice(vectors, budget, kind):
+    found = facility_location(pool(vectors), budget, similarity=kind, method="sparse", neighbours=20)
+    exact = facility_location(pool(vectors), budget, similarity=kind)
+    assert found.order.tolist() == exact.order.tolist() and found.gain.tolist() == exact.gain.tolist()
+    assert found.nearest[0] == -1 and all(n in found.order[:i] for i, n in enumerate(found.nearest) if i)
+
+
+def coarse_products(vectors):
+    grid = np.rint(vectors.astype(np.float64) * columns.COARSE)
+    return grid @ grid.T
+
+
+@pytest.mark.parametrize("side", [5, 64, 1024])
+def test_the_graph_joins_rows_of_which_either_is_among_the_nearest_of_the_other(side, monkeypatch):
+    monkeypatch.setattr(columns, "SIDE", side)
+    vectors = np.concatenate([unit_rows(70, 5, 7), unit_rows(10, 5, 7)])  # the first ten twice: ties
+    start, other = columns.neighbour_graph(vectors, 6)
+    products = coarse_products(vectors)
+    listed = [sorted(range(80), key=lambda j, i=i: (j == i, -products[i, j], j))[:6] for i in range(80)]
+    for i in range(80):
+        joined = {i, *listed[i], *(j for j in range(80) if i in listed[j])}
+        assert sorted(other[start[i] : start[i + 1]].tolist()) == sorted(joined)
+
+
+def test_coarse_products_are_exact_in_float32():
+    """Rows of the greatest length that is let pass, against whole numbers."""
+    vectors = unit_rows(50, 384, 8) * np.float32(1.0049)
+    grid = np.rint(vectors * np.float32(columns.COARSE))
+    scaled = grid * np.float32(2.0**-12)
+    whole = grid.astype(np.int64) @ grid.astype(np.int64).T
+    assert np.array_equal((scaled @ scaled.T).astype(np.float64) * 2.0**24, whole)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_choice_on_a_graph_is_the_plain_greedy_one_on_it(kind):
+    vectors = unit_rows(60, 6, 9)
+    start, other = columns.neighbour_graph(vectors, 5)
+    s = np.zeros((60, 60))
+    for i in range(60):
+        joined = other[start[i] : start[i + 1]]
+        s[i, joined] = in_steps(vectors, kind)[i, joined]
+    found = facility_location(pool(vectors), 40, similarity=kind, method="sparse", neighbours=5)
+    assert found.order.tolist() == plain_greedy(s, 40)
+    assert found.reason[0].endswith("of 60 (rows count with their 5 nearest only)")
+
+
+def test_shards_hand_on_their_choices_and_the_best_of_them_are_taken(monkeypatch):
+    vectors = unit_rows(100, 6, 10)
+    monkeypatch.setattr(maximise, "SHARD", 30)
+    monkeypatch.setattr(maximise, "HANDED", 32)
+    found = facility_location(pool(vectors), 10, seed=3, method="greedi")
+    handed = []
+    for shard in np.array_split(np.random.default_rng(3).permutation(100), 4):
+        rows = np.sort(shard)
+        handed += rows[facility_location(pool(vectors[rows]), 8).order].tolist()
+    handed.sort()
+    s, slow = in_steps(vectors, "cosine"), []
+    for _ in range(10):
+        slow.append(max((j for j in handed if j not in slow), key=lambda j: (value(s, [*slow, j]), -j)))
+    assert found.order.tolist() == slow
+    assert found.gain.sum() == pytest.approx(value(similar(vectors, "cosine"), slow), abs=1e-4)
+    assert found.reason[0].endswith("of 100 (chosen among 32 rows that 4 shards handed on)")
+    assert found.order.tolist() == facility_location(pool(vectors), 10, seed=3, method="greedi").order.tolist()
+    monkeypatch.setattr(maximise, "JUDGED_BYTES", 4 * 32 * 40)
+    judged = facility_location(pool(vectors), 10, seed=3, method="greedi")
+    assert judged.reason[0].endswith("; sums estimated from 40 of 100 rows)")
+    exact = facility_location(pool(vectors), 10, method="exact").gain.sum()
+    assert judged.gain.sum() == pytest.approx(exact, rel=0.15)
+
+
+def test_the_way_goes_by_the_size():
+    assert maximise.way_for(16_384, 10, 64) == "exact"
+    assert maximise.way_for(200_000, 10_000, 64) == "sparse"
+    assert maximise.way_for(200_000, 500, 64) == maximise.way_for(16_385, 63, 64) == "greedi"
+    assert maximise.way_for(16_385, 65, 64) == "sparse"
+
+
+def test_both_ways_lose_little():
+    """Clustered rows: the sum over the pool against that of the exact greedy choice."""
+    rng = np.random.default_rng(11)
+    rows = rng.normal(size=(30, 16))[rng.integers(30, size=900)] + 0.7 * rng.normal(size=(900, 16))
+    vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    s = similar(vectors, "cosine")
+    exact = value(s, facility_location(pool(vectors), 90).order)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(maximise, "SHARD", 200)
+        shards = value(s, facility_location(pool(vectors), 90, method="greedi").order)
+    graph = value(s, facility_location(pool(vectors), 90, method="sparse", neighbours=40).order)
+    assert shards > 0.98 * exact and graph > 0.98 * exact
+
+
+@pytest.mark.parametrize("method", ["sparse", "greedi"])
+def test_edges_of_both_ways(method, monkeypatch):
+    monkeypatch.setattr(maximise, "SHARD", 2)
+    assert facility_location(pool(np.empty((0, 4))), 3, method=method).order.tolist() == []
+    assert facility_location(pool([[0.6, 0.8]]), 5, method=method).order.tolist() == [0]
+    equal = facility_location(pool([[0, 1, 0]] * 5), 3, method=method)
+    assert equal.gain == pytest.approx([5, 0, 0]) and len(set(equal.order.tolist())) == 3
+    assert sorted(facility_location(pool(unit_rows(7)), 99, method=method).order.tolist()) == list(range(7))
 
 
 # --- Superfiltering.D
@@ -270,10 +378,21 @@ def test_a_row_of_zeros_is_like_nothing():
 
 def test_wrong_parameters_are_named():
     candidates = pool(unit_rows(3), [1, 2, 3])
-    wrong = [{"similarity": "dot"}, {"epsilon": 0}, {"epsilon": 1.5}, {"first": 0}, {"first": 1.5}, {"first": True}]
+    wrong = [
+        {"method": "fast"},
+        {"neighbours": 0},
+        {"similarity": "dot"},
+        {"epsilon": 0},
+        {"epsilon": 1.5},
+        {"first": 0},
+        {"first": 1.5},
+        {"first": True},
+    ]
     for parameters in wrong:
         with pytest.raises(ValueError, match=next(iter(parameters))):
             superfiltering_d(candidates, 1, **parameters)
+    with pytest.raises(ValueError, match="epsilon samples the exact way only"):
+        facility_location(candidates, 1, epsilon=0.1, method="sparse")
     with pytest.raises(ValueError, match="budget must not be negative"):
         facility_location(candidates, -1)
     with pytest.raises(ValueError, match="facility_location: a candidate has no vector"):

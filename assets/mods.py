@@ -175,13 +175,7 @@ def model(
 ) -> Iterator[Any]:
     """Train the language model on the seed, unless it was."""
     step = Step(context, lake, settings)
-    pool = step.pool(MODEL)
-
-    def rows() -> pl.DataFrame:
-        chosen = step.scan("mods/seed").sort("rank").select("row_id")
-        return chosen.join(pool_rows(step, pool), on="row_id", how="inner", maintain_order="left").collect()
-
-    yield from training(step, MODEL, "mods", causal_lm, tuning_of(settings, "mods_model", TUNING), pool, rows)
+    yield from training(step, MODEL, "mods", causal_lm, tuning_of(settings, "mods_model", TUNING), "mods/seed")
 
 
 # ---- step 4: its answers -------------------------------------------------------------------------------------------

@@ -97,21 +97,22 @@ def training(
     name: str,
     causal_lm: CausalLM,
     tuning: Tuning,
-    pool: list[str],
-    rows: Callable[[], pl.DataFrame],
+    chosen: str,
 ) -> Iterator[Any]:
     """The whole life of a trained model: the folder ``HOME/models/NAME-FINGERPRINT``, and the table of its steps.
 
-    The same rows and settings are trained on once, however often this is asked. A model whose folder was removed is
-    trained again, although its table is up to date.
+    ``chosen`` is the table of the rows to train on, by their rank. The same rows and settings are trained on once,
+    however often this is asked. A model whose folder was removed is trained again, although its table is up to date.
     """
+    pool = step.pool(key)
     config = {**causal_lm.identity(), "tuning": asdict(tuning)}
     draft = step.draft(key, config, pool)
     stored = step.up_to_date(key, draft)
     if stored is not None and _is_there(step, str(stored.facts[MODEL])):
         yield from step.unchanged(key, stored)
         return
-    learned = rows()
+    ranked = step.scan(chosen).sort("rank").select("row_id")
+    learned = ranked.join(pool_rows(step, pool), on="row_id", how="inner", maintain_order="left").collect()
     folder = step.lake.home / "models" / f"{name}-{fingerprint_of(causal_lm, learned, tuning)}"
     tuned = tune(causal_lm, learned, folder, tuning, _told(step, f"training {name}"))
     losses = tuned.steps["loss"].drop_nulls()

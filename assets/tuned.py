@@ -166,14 +166,8 @@ def experienced(
 ) -> Iterator[Any]:
     """Train the language model on the warm-up, unless it was."""
     step = Step(context, lake, settings)
-    pool = step.pool(EXPERIENCED)
-
-    def rows() -> pl.DataFrame:
-        chosen = step.scan("tuned/warmup_rows").sort("rank").select("row_id")
-        return chosen.join(pool_rows(step, pool), on="row_id", how="inner", maintain_order="left").collect()
-
     tuning = tuning_of(settings, "experienced", TUNING)
-    yield from training(step, EXPERIENCED, "experienced", causal_lm, tuning, pool, rows)
+    yield from training(step, EXPERIENCED, "experienced", causal_lm, tuning, "tuned/warmup_rows")
 
 
 @dg.asset(

@@ -198,7 +198,7 @@ EXPLORED = Suite(
 )
 TARGETS = Suite(
     columns=(row_id(), filled("target", "every row is of a target")),
-    statistics=(between("prompts that are in the pool", 0, 0, "what is tested on must not be trained on"),),
+    statistics=(between("rows that are in the pool", 0, 0, "what is tested on must not be trained on"),),
 )
 TUNED = Suite(facts=(between("rows", 1, None, "there was nothing to learn from"),))
 CARD = Suite(

@@ -18,15 +18,17 @@ from assets import automation, metadata
 from assets.partitions import same_source, whole_pool
 from assets.selected import aside_of, ledger_path
 from assets.step import Result, Step, check_specs
-from assets.views import quality_of, subset_view
+from assets.targets import target_file
+from assets.views import quality_of, subset_view, texts_in_order
 from methods import catalog
 from methods.diversity import intervals
+from methods.importance.dsir import kl_reduction
 from methods.selection.recipe import Recipe
 from resources.encoder import Encoder
 from resources.settings import Settings
 from resources.tables import LakeResource
 
-CARD_VERSION = "2"
+CARD_VERSION = "3"
 RANDOM_SEED = 20240805
 
 
@@ -67,6 +69,8 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
         whole_pool(name, sources)
         for name in ("filtered/instructions", "filtered/dropped", "evidence/text_counts", "embedded/minilm")
     ]
+    if recipe.targets:
+        deps.append(same_source("targets/rows"))
     for name in card_indicators(recipe):
         pooled = catalog.indicator(name).scope == "pool"
         deps.append(same_source(f"scored/{name}") if pooled else whole_pool(f"scored/{name}", sources))
@@ -126,6 +130,7 @@ def _card(step: Step, recipe: Recipe, pool: Sequence[str], encoder: Encoder) -> 
     lucky = rows.gather(np.sort(np.random.default_rng(RANDOM_SEED).permutation(len(rows))[: len(chosen)]))
     sets = {"subset": chosen, "random": lucky, "pool": rows}
     lines = _measures(step, recipe, sets, pool, encoder) + _means(step, recipe, sets, pool)
+    lines += _towards(step, recipe, sets, pool)
     sizes = {f"n_{name}": pl.lit(len(ids), pl.Int64) for name, ids in sets.items()}
     card = pl.DataFrame(lines, schema=CARD_SCHEMA, orient="row")
     told = pl.any_horizontal(
@@ -175,6 +180,22 @@ def _measures(
         for m in CARD_MEASURES
         if quality is not None or "quality" not in m.needs
     ]
+
+
+def _towards(step: Step, recipe: Recipe, sets: dict[str, pl.Series], pool: Sequence[str]) -> list[tuple[Any, ...]]:
+    """For each target of the recipe, how much nearer the words of each set are to it than those of random rows."""
+    if not recipe.targets:
+        return []
+    targets = step.scan("targets/rows").collect()
+    texts = {of: texts_in_order(step.lake, ids, pool).select("prompt", "response") for of, ids in sets.items()}
+    lines = []
+    for target in recipe.targets:
+        name = target_file(step.lake, target).stem
+        wanted = targets.filter(pl.col("target") == name).select("prompt", "response")
+        found = [kl_reduction(texts["pool"], texts[of], wanted, RANDOM_SEED) for of in ("subset", "random", "pool")]
+        params = json.dumps({"target": name, "seed": RANDOM_SEED})
+        lines.append((f"KL reduction towards {name}", "importance", "higher", *found, texts["subset"].height, params))
+    return lines
 
 
 def _quality(step: Step, recipe: Recipe) -> pl.DataFrame | None:

@@ -15,6 +15,8 @@ from assets import automation, metadata
 from assets.partitions import same_source, whole_pool
 from assets.step import Result, Step, check_specs
 from methods import readers
+from methods.importance.target_check import target_in_pool
+from methods.kinds import Target
 from methods.rows import PROMPT
 from resources.lake import Lake, LakeError
 from resources.settings import Settings
@@ -48,7 +50,7 @@ def target_file(lake: Lake, name: str) -> Path:
     automation_condition=automation.REFRESH,
     check_specs=check_specs(TARGETS.path),
     description="The files of the home's folder `targets` as rows, each file a target of its own, with the hash of its "
-    "content; and how many of their prompts stand in the pool as they are.",
+    "content; and how many of them stand in the pool, as they are or with most of their words.",
 )
 def target_rows(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
     """Read the targets."""
@@ -59,19 +61,28 @@ def target_rows(context: dg.AssetExecutionContext, lake: LakeResource, settings:
 
     def compute() -> Result:
         table = pl.concat([pl.DataFrame(schema=SCHEMA), *(_rows_of(file) for file in files)])
-        prompts = step.scan("filtered/instructions", pool).select(prompt=PROMPT).unique()
-        there = table.lazy().join(prompts, on="prompt", how="semi").group_by("target").len("in the pool").collect()
-        about = (
-            table.group_by("target", maintain_order=True)
-            .agg(rows=pl.len(), example=pl.first("prompt"))
-            .join(there, on="target", how="left", maintain_order="left")
-            .with_columns(pl.col("in the pool").fill_null(0), content=pl.Series(_by_target(files, hashes)))
+        about = table.group_by("target", maintain_order=True).agg(rows=pl.len(), example=pl.first("prompt"))
+        there = _in_pool(step, pool, table)
+        about = about.with_columns(
+            pl.Series("in the pool", [there[name] for name in about["target"]], dtype=pl.Int64),
+            content=pl.Series(_by_target(files, hashes), dtype=pl.String),
         )
-        facts = {"pool": pool, "targets": about.height, "prompts that are in the pool": int(about["in the pool"].sum())}
+        facts = {"pool": pool, "targets": about.height, "rows that are in the pool": sum(there.values())}
         shown = {"targets": metadata.table(about.select("target", "rows", "in the pool", "content", "example"), 160)}
         return Result(table, facts, shown)
 
     yield from step.make(TARGETS, {}, compute, pool, hashes)
+
+
+def _in_pool(step: Step, pool: Sequence[str], table: pl.DataFrame) -> dict[str, int]:
+    """How many rows of each target stand in the pool, as they are or with most of their words."""
+    rows = step.scan("filtered/instructions", pool).unique("row_id", keep="first", maintain_order=True)
+    texts = rows.select("row_id", PROMPT, "response").collect()
+    found = {}
+    for (name,), part in table.group_by("target", maintain_order=True):
+        wanted = Target(part.select("prompt", "response"))
+        found[str(name)] = target_in_pool(texts["row_id"], texts.drop("row_id"), wanted)["target_row"].n_unique()
+    return found
 
 
 def _by_target(files: Sequence[Path], hashes: dict[str, str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from jobs.runs import RunFailed
@@ -36,6 +37,11 @@ def test_rows_like_the_target_are_chosen(made: House, selector: str) -> None:
     made.make([f"selected/like_{selector}"])
     chosen = made.frame(f"selected/like_{selector}")
     assert sorted(chosen["position"]) == list(range(20, 26))
+    made.make([f"evaluated/like_{selector}"])
+    (line,) = (
+        made.frame(f"evaluated/like_{selector}").filter(pl.col("measure") == "KL reduction towards exam").to_dicts()
+    )
+    assert line["subset"] > 0.1 > abs(line["pool"]) and line["subset"] > line["random"]
     again = made.make([f"selected/like_{selector}"])
     assert all(table.up_to_date for table in again.made)
 
@@ -48,6 +54,17 @@ def test_another_target_means_another_choice(made: House, tmp_path: Path) -> Non
     house.make(["selected/like_dsir"])
     assert house.version("selected/like_dsir") != before
     assert house.frame("targets/rows")["response"].to_list() == ["The narrow river."]
+
+
+def test_a_target_that_stands_in_the_pool_is_counted(made: House, tmp_path: Path) -> None:
+    house = made.copy(tmp_path / "home")
+    assert house.lake.manifest(["targets", "rows"]).facts["rows that are in the pool"] == 0
+    # Its prompt is too short to be taken for a leak by its words, so the filters leave the rows in.
+    lines(house.lake.targets / "exam.jsonl", [{**WANTED[0]}, {"instruction": SAILING[2]["instruction"], "output": "?"}])
+    house.make(["targets/rows"])
+    facts = house.lake.manifest(["targets", "rows"]).facts
+    dropped = house.frame("filtered/dropped", "alpha").filter(pl.col("rule") == "leaked").height
+    assert facts["rows that are in the pool"] + dropped == 1
 
 
 def test_a_target_that_is_not_there_is_said(made: House) -> None:

@@ -80,23 +80,6 @@ def target_ngrams(
     return _only(made, ~_in_many(made, max_targets))
 
 
-def without_common(targets: Targets, texts: pl.Series, max_rows: int = 10) -> Targets:
-    """The targets without the n-grams that stand in more than ``max_rows`` different rows of a reference text.
-
-    For phrases that everybody uses. The reference should be a pool that cannot hold the items, or duplicates of one
-    leaked row would hide it; the row rule does not use this by itself, since a row's verdict must not depend on others.
-    """
-    seen = np.zeros(len(targets.grams), np.int64)
-    grams = words(texts.unique(maintain_order=True))
-    for size in np.unique(targets.size).tolist():
-        cut = ngrams(grams, np.full(len(grams), size))
-        pairs = np.unique(np.stack([cut.values, cut.rows.astype(np.uint64)]), axis=1)[0]
-        mine = targets.size == size
-        seen[mine] = (np.searchsorted(pairs, targets.grams[mine], side="right")
-                      - np.searchsorted(pairs, targets.grams[mine], side="left"))  # fmt: skip
-    return _only(targets, seen <= max_rows)
-
-
 def leaks(block: pl.DataFrame, targets: Targets, least_overlap: float = LEAST_OVERLAP) -> pl.DataFrame:
     """For each row, in order: ``row_id``, ``leaked``, ``target_id``, ``overlap``, ``span``.
 

@@ -41,26 +41,6 @@ def exact_classes(block: pl.DataFrame) -> np.ndarray:
     return frame.select(pl.col("c").min().over("key")).to_series().cast(pl.Int64).to_numpy()
 
 
-def exact_duplicates(block: pl.DataFrame) -> pl.DataFrame:
-    """Every row that repeats an earlier one: ``row``, ``twin`` (indices), ``row_id``, ``twin_id``, ``source``,
-    ``twin_source``, ``kind`` (``same_id``: the same messages; ``same_text``: the same after `text_key`)."""
-    first = exact_classes(block)
-    rows = np.flatnonzero(first != np.arange(len(first)))
-    here, there = block[rows], block[first[rows]]
-    frame = pl.DataFrame(
-        {
-            "row": pl.Series(rows, dtype=pl.Int64),
-            "twin": pl.Series(first[rows], dtype=pl.Int64),
-            "row_id": here["row_id"],
-            "twin_id": there["row_id"],
-            "source": here["source"],
-            "twin_source": there["source"],
-        }
-    )
-    same = pl.col("row_id") == pl.col("twin_id")
-    return frame.with_columns(kind=pl.when(same).then(pl.lit("same_id")).otherwise(pl.lit("same_text")))
-
-
 def resolve(
     order: np.ndarray, edges: pl.DataFrame, threshold: float, classes: np.ndarray | None = None
 ) -> pl.DataFrame:

@@ -154,12 +154,6 @@ class Divergence:
         return descend(self.columns, v, rate * self.dimensions / m, steps, FLOOR, INSIDE)
 
 
-def kl_knn(target: np.ndarray, data: np.ndarray, k: int = 5) -> float:
-    """KL(target || data) in nats, by the estimator of `gio`; both are (rows, dimensions)."""
-    divergence = Divergence(target, k)
-    return divergence.value(float(divergence.cost(np.asarray(data, dtype=np.float64)).sum()), len(data))
-
-
 # --- centroids --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Quantised:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any, Literal
 
 import numba
@@ -69,11 +68,6 @@ def tokens(texts: pl.Series) -> pl.Series:
     """List(String): the tokens of each text, in order; the rule of the compiled code, and the measure for it."""
     lowered = [text.lower() for text in texts.fill_null("").to_list()]
     return pl.Series(lowered, dtype=pl.String).str.extract_all(_TOKEN)
-
-
-def bucket_of(ngram: str, n_buckets: int = BUCKETS) -> int:
-    """The bucket of one n-gram, such as ``alice`` or ``alice went``, by SHA-256."""
-    return int.from_bytes(sha256(ngram.encode()).digest()) % n_buckets
 
 
 class BucketedTexts:

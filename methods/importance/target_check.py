@@ -68,11 +68,6 @@ def target_in_pool(
     return pl.concat(found).sort("target_row", way)
 
 
-def share_in_pool(found: pl.DataFrame, target: Target) -> float:
-    """The share of a target's rows that stand in the pool in any way; 0 for a target without rows."""
-    return found["target_row"].n_unique() / len(target.texts) if len(target.texts) else 0.0
-
-
 def _exact(rows: pl.DataFrame, goals: pl.DataFrame) -> pl.DataFrame:
     """Rows with the target's prompt as theirs, or with its response where it has no prompt; the first of them named."""
 

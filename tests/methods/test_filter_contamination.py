@@ -93,14 +93,6 @@ def test_copies_of_one_item_do_not_make_it_boilerplate() -> None:
     assert found["leaked"].to_list() == [True] and found["target_id"].to_list() == ["0"]
 
 
-def test_common_phrases_of_a_reference_can_be_taken_out() -> None:
-    targets = C.target_ngrams([ITEM])
-    reference = pl.Series([f"{ITEM} said number {i}" for i in range(20)])
-    assert C.leaks(rows((ITEM, "", "")), C.without_common(targets, reference, 10))["overlap"].to_list() == [1.0]
-    assert len(C.without_common(targets, reference, 10).grams) == 0
-    assert len(C.without_common(targets, reference.head(5), 10).grams) == len(targets.grams)
-
-
 def test_chinese_by_characters() -> None:
     item = "小明有十二个苹果，他每天吃两个苹果，请问小明一共可以吃多少天才能吃完所有的苹果呢？"
     found = C.leaks(

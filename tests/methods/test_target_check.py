@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from methods.importance import target_check
-from methods.importance.target_check import SCHEMA, share_in_pool, target_in_pool
+from methods.importance.target_check import SCHEMA, target_in_pool
 from methods.kinds import Target
 
 
@@ -102,7 +102,6 @@ def test_ninety_nine_of_a_hundred_planted_rows_are_found_and_none_of_the_others(
     planted = [f"q{i} {text}" for i, text in enumerate(target[:50])]
     made = target_in_pool(ids(450), frame(others + planted), Target(frame(target)))
     assert made["target_row"].to_list() == list(range(50))
-    assert share_in_pool(made, Target(frame(target))) == 0.5
 
 
 def test_nothing_to_look_at() -> None:
@@ -110,7 +109,6 @@ def test_nothing_to_look_at() -> None:
     for texts, target in ((frame([]), some), (some, frame([])), (frame([]), frame([]))):
         made = target_in_pool(ids(len(texts)), texts, Target(target))
         assert made.is_empty() and made.schema == SCHEMA
-    assert share_in_pool(made, Target(frame([]))) == 0.0
     nulls = pl.DataFrame({"prompt": [None, "a b c"], "response": [None, None]}, schema=some.schema)
     assert found(nulls, some)[0] == (0, "exact", "r1", 1.0, 1)
 

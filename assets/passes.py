@@ -121,15 +121,16 @@ def token_statistics(
         reading = causal_lm.token_statistics
         done = passed(step, TOKENS, identity, TOKEN_STATISTICS_SCHEMA, rows, "reading", reading, in_tokens)
         seen = pl.scan_parquet(done.data, glob=False).select(
-            "n_response_tokens", pl.col("logp_conditional").list.mean(), read=TOKENS_READ
+            "n_response_tokens", pl.col("logp_conditional").list.mean(), "truncated", read=TOKENS_READ
         )
-        tokens, mean, read = seen.collect().get_columns()
+        tokens, mean, cut, read = seen.collect().get_columns()
         facts = {
             **done.facts,
             **coverage(step),
             **share_not_ok(done.data),
             "model": str(identity.get("model", "")),
             "tokens": int(read.sum()),
+            "rows cut": int(cut.sum()),
         }
         shown = {
             "response length": metadata.histogram(tokens, "tokens in the response"),

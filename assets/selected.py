@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 
 from assets import automation, metadata
-from assets.embedded import encode_with, vectors_of
+from assets.embedded import vectors_of
 from assets.partitions import same_source, whole_pool
 from assets.step import Result, Step, check_specs
-from assets.targets import target_file
+from assets.targets import target_file, target_of
 from assets.views import clusters_of, tags_in_order, texts_in_order
 from methods import catalog
 from methods.kinds import Target
@@ -152,17 +152,10 @@ def _choose(
 def _targets(step: Step, recipe: Recipe, encoder: Encoder) -> dict[str, Target]:
     """The recipe's targets, with vectors where its selector looks at them."""
     rows = step.scan("targets/rows").collect()
-    found = {}
-    for name in recipe.targets:
-        texts = rows.filter(pl.col("target") == target_file(step.lake, name).stem).select("prompt", "response")
-        vectors = None
-        if "target_vectors" in catalog.selector(recipe.selector).needs:
-            whole = texts.select(pl.concat_str("prompt", pl.lit("\n"), "response")).to_series().to_list()
-            vectors = encode_with(step.resource, encoder, step.context.log.info)(whole)
-            there = np.isfinite(vectors).all(axis=1)
-            texts, vectors = texts.filter(pl.Series(there, dtype=pl.Boolean)), vectors[there]
-        found[name] = Target(texts, vectors)
-    return found
+    parts = {name: rows.filter(pl.col("target") == target_file(step.lake, name).stem) for name in recipe.targets}
+    if "target_vectors" in catalog.selector(recipe.selector).needs:
+        return {name: target_of(step, part, encoder) for name, part in parts.items()}
+    return {name: Target(part.select("prompt", "response")) for name, part in parts.items()}
 
 
 def _refuse_unsought_pairs(step: Step, recipe: Recipe) -> None:

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from assets import automation, metadata
+from assets.embedded import encode_with, vectors_of
 from assets.partitions import same_source, whole_pool
 from assets.step import Result, Step, check_specs
 from methods import readers
 from methods.importance.target_check import target_in_pool
 from methods.kinds import Target
 from methods.rows import PROMPT
+from resources.encoder import Encoder
 from resources.lake import Lake, LakeError
 from resources.settings import Settings
 from resources.tables import LakeResource
@@ -44,15 +47,18 @@ def target_file(lake: Lake, name: str) -> Path:
 @dg.asset(
     key=TARGETS,
     group_name="targets",
-    deps=[same_source("filtered/pool"), whole_pool("filtered/instructions")],
+    deps=[same_source("filtered/pool"), whole_pool("filtered/instructions"), whole_pool("embedded/minilm")],
     code_version="1",
     kinds={"polars"},
     automation_condition=automation.REFRESH,
     check_specs=check_specs(TARGETS.path),
     description="The files of the home's folder `targets` as rows, each file a target of its own, with the hash of its "
-    "content; and how many of them stand in the pool, as they are or with most of their words.",
+    "content; and how many of them stand in the pool, as they are, with most of their words, or in nearly "
+    "the same sense.",
 )
-def target_rows(context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings) -> Iterator[Any]:
+def target_rows(
+    context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder
+) -> Iterator[Any]:
     """Read the targets."""
     step = Step(context, lake, settings)
     pool = step.pool(TARGETS)
@@ -62,7 +68,7 @@ def target_rows(context: dg.AssetExecutionContext, lake: LakeResource, settings:
     def compute() -> Result:
         table = pl.concat([pl.DataFrame(schema=SCHEMA), *(_rows_of(file) for file in files)])
         about = table.group_by("target", maintain_order=True).agg(rows=pl.len(), example=pl.first("prompt"))
-        there = _in_pool(step, pool, table)
+        there = _in_pool(step, pool, table, encoder)
         about = about.with_columns(
             pl.Series("in the pool", [there[name] for name in about["target"]], dtype=pl.Int64),
             content=pl.Series(_by_target(files, hashes), dtype=pl.String),
@@ -71,17 +77,28 @@ def target_rows(context: dg.AssetExecutionContext, lake: LakeResource, settings:
         shown = {"targets": metadata.table(about.select("target", "rows", "in the pool", "content", "example"), 160)}
         return Result(table, facts, shown)
 
-    yield from step.make(TARGETS, {}, compute, pool, hashes)
+    yield from step.make(TARGETS, {"encoder": encoder.identity()}, compute, pool, hashes)
 
 
-def _in_pool(step: Step, pool: Sequence[str], table: pl.DataFrame) -> dict[str, int]:
-    """How many rows of each target stand in the pool, as they are or with most of their words."""
+def target_of(step: Step, rows: pl.DataFrame, encoder: Encoder) -> Target:
+    """Some of the table's rows as what selectors look for; rows without a vector are left out."""
+    texts = rows.select("prompt", "response")
+    whole = texts.select(pl.concat_str("prompt", pl.lit("\n"), "response")).to_series().to_list()
+    vectors = encode_with(step.resource, encoder, step.context.log.info)(whole)
+    there = np.isfinite(vectors).all(axis=1)
+    return Target(texts.filter(pl.Series(there, dtype=pl.Boolean)), vectors[there])
+
+
+def _in_pool(step: Step, pool: Sequence[str], table: pl.DataFrame, encoder: Encoder) -> dict[str, int]:
+    """How many rows of each target stand in the pool: as they are, with most of their words, or nearly their vector."""
     rows = step.scan("filtered/instructions", pool).unique("row_id", keep="first", maintain_order=True)
     texts = rows.select("row_id", PROMPT, "response").collect()
+    vectors = vectors_of(step.resource, encoder).read(texts["row_id"].to_list())
     found = {}
     for (name,), part in table.group_by("target", maintain_order=True):
-        wanted = Target(part.select("prompt", "response"))
-        found[str(name)] = target_in_pool(texts["row_id"], texts.drop("row_id"), wanted)["target_row"].n_unique()
+        wanted = target_of(step, part, encoder)
+        held = target_in_pool(texts["row_id"], texts.drop("row_id"), wanted, vectors)
+        found[str(name)] = held["target_row"].n_unique()
     return found
 
 

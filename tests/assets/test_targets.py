@@ -67,6 +67,15 @@ def test_a_target_that_stands_in_the_pool_is_counted(made: House, tmp_path: Path
     assert facts["rows that are in the pool"] + dropped == 1
 
 
+def test_a_target_that_says_the_same_in_another_order_is_counted(made: House, tmp_path: Path) -> None:
+    house = made.copy(tmp_path / "home")
+    said = {name: " ".join(reversed(text.split())) for name, text in SAILING[1].items()}
+    lines(house.lake.targets / "exam.jsonl", [said])
+    lines(house.lake.targets / "other.jsonl", [{"instruction": "Kann der Hahn?", "output": "Freilich kann er."}])
+    house.make(["targets/rows"])
+    assert house.lake.manifest(["targets", "rows"]).facts["rows that are in the pool"] == 1
+
+
 def test_a_target_that_is_not_there_is_said(made: House) -> None:
     with pytest.raises(RunFailed, match=r"'exams' names no files.*exam\.jsonl"):
         made.make(["selected/lost"])

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from resources import causal_lm, models, token_pass
+from resources import causal_lm, token_pass
 from resources.causal_lm import CausalLM, plain_segments
 from resources.token_pass import TOKEN_STATISTICS_SCHEMA
 from tests import tiny as tiny_models
@@ -365,31 +365,6 @@ def test_what_is_not_known_is_refused(tiny: Path) -> None:
     with pytest.raises(ValueError, match="bfloat16"):
         lm(tiny, dtype="int4").identity()
     assert lm(tiny).identity() != lm(tiny, dtype="auto").identity() != lm(tiny, max_tokens=9).identity()
-
-
-def test_a_gguf_file_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLUICE_CACHE", str(tmp_path / "cache"))
-    gguf = tmp_path / "m.gguf"
-    gguf.write_bytes(b"weights")
-    calls = []
-
-    def unpack(file: Path, folder: Path) -> None:
-        calls.append(file)
-        (folder / "config.json").write_text("{}")
-        if len(calls) == 1:  # another process is faster
-            models.as_safetensors(models.locate(str(gguf)))
-
-    monkeypatch.setattr(models, "_unpack", unpack)
-    first = models.as_safetensors(models.locate(str(gguf)))
-    assert models.as_safetensors(models.locate(str(gguf))) == first
-    assert len(calls) == 2 and (first / "config.json").exists()
-    assert list(first.parent.iterdir()) == [first]  # nothing half done is left
-
-    gguf.write_bytes(b"other weights")
-    monkeypatch.setattr(models, "_unpack", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        models.as_safetensors(models.locate(str(gguf)))
-    assert list(first.parent.iterdir()) == [first]
 
 
 def test_smollm2_finds_a_fitting_prompt_helpful() -> None:

@@ -277,7 +277,7 @@ def pool_rows(context: dg.AssetExecutionContext, lake: LakeResource, settings: S
     key=PAIRS,
     group_name="filtered",
     deps=[same_source("filtered/pool"), whole_pool("filtered/instructions"), whole_pool("filtered/signatures")],
-    code_version="1",
+    code_version="2",
     kinds={"parquet"},
     automation_condition=automation.REFRESH,
     check_specs=check_specs(PAIRS.path),

@@ -3,8 +3,8 @@
 Here belongs how a text is normalised, split and hashed for duplicate and contamination checks. Counting words for
 readability or length is `methods.text`'s business, comparing rows is that of `duplicates` and `contamination`.
 
-Hashes are computed from the bytes by the kernel below, not by a library's hash function, because signatures made of
-them are stored: they have to mean the same under the next release of every library.
+Hashes are computed from the bytes by loops of our own (`minhash_loops`), not by a library's hash function, because
+signatures made of them are stored: they have to mean the same under the next release of every library.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}
 
 BLOCK_BYTES = 1 << 18
 _LENGTH = 0x2545F4914F6CDD1D
+_BASE = 0x9E3779B97F4A7C55
 
 
 @dataclass(frozen=True)
@@ -117,16 +118,12 @@ def shingles(found: Words, n_words: int = 3, n_chars: int = 5) -> Ragged:
 
 def ngrams(found: Ragged, sizes: np.ndarray) -> Ragged:
     """The n-grams of each row, with an n for each row; a row with n = 0 or fewer than n words has none."""
+    from methods.filters.minhash_loops import windows
+
     lengths = np.where(sizes > 0, np.maximum(found.lengths - sizes + 1, 0), 0)
     offsets = offsets_of(lengths)
-    out = np.empty(offsets[-1], np.uint64)
-    for n in np.unique(sizes[lengths > 0]).tolist():
-        rows = np.flatnonzero((sizes == n) & (lengths > 0))
-        # Rolling over everything is cheaper than copying the rows out, unless they are few.
-        part, local = (found, rows) if 4 * len(rows) > len(found) else (found.take(rows), np.arange(len(rows)))
-        rolled = roll(part.values, n)
-        out[_positions(offsets[rows], lengths[rows])] = rolled[_positions(part.offsets[local], lengths[rows])]
-    return Ragged(out, offsets)
+    factors = _factors(int(sizes[lengths > 0].max(initial=1)))
+    return Ragged(windows(found.values, found.offsets, sizes, offsets, factors, np.uint64(_LENGTH)), offsets)
 
 
 def roll(values: np.ndarray, n: int) -> np.ndarray:
@@ -157,12 +154,6 @@ def scramble(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def _positions(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The indices start, start + 1, ... of each run, end to end."""
-    offsets = offsets_of(lengths)
-    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-
-
 def _separated(texts: pl.Series) -> tuple[pl.Series, np.ndarray]:
     """Texts whose words are the runs of ASCII letters, digits, underscores and non-ASCII bytes; and how many of a
     row's words are single characters of a script without spaces. ASCII texts have that form as they stand."""
@@ -190,48 +181,28 @@ def _parts(texts: pl.Series) -> Iterator[pl.Series]:
 def _hash_part(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
     """The word hashes of some texts and how many each text has.
 
-    A word of bytes b_1..b_m hashes to scramble(sum_j T[b_j] P^j), with T a table of random numbers (capitals share
-    the entry of their small letter). The sum is read off one running sum over the whole part: no loop over words.
+    A word of bytes b_1..b_m hashes to scramble(sum_j T[b_j] P^(j - 1)), with T a table of random numbers (capitals
+    share the entry of their small letter) and P odd.
     """
-    joined = texts.str.join("\n").item()
-    raw = np.frombuffer(joined.encode(), np.uint8)
-    rows = offsets_of(texts.str.len_bytes().to_numpy().astype(np.int64) + 1)[:-1]
-    is_word, table = _tables()
-    powers, inverses = _powers(max(BLOCK_BYTES, 1 << max(len(raw) - 1, 1).bit_length()))
-    inside = is_word[raw]
-    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1 if len(raw) else np.zeros(0, np.int64)
-    head = np.zeros(1 if len(raw) and inside[0] else 0, np.int64)
-    tail = np.full(1 if len(raw) and inside[-1] else 0, len(raw))
-    edges = np.concatenate([head, edges, tail])
-    starts, ends = edges[::2], edges[1::2]
-    running = np.zeros(len(raw) + 1, np.uint64)
-    np.cumsum(table[raw] * powers[: len(raw)], out=running[1:])
-    hashes = scramble((running[ends] - running[starts]) * inverses[starts])
-    firsts = np.append(np.searchsorted(starts, rows), len(starts))
-    return hashes, np.diff(firsts)
+    import pyarrow as pa
+
+    from methods.filters.minhash_loops import hash_words
+
+    column = texts.rechunk().to_arrow().cast(pa.large_string())
+    _, places, data = column.buffers()
+    offsets = np.frombuffer(places, np.int64)[column.offset :][: len(texts) + 1]
+    raw = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+    return hash_words(raw, offsets, _table(), np.uint64(_BASE))
 
 
 @lru_cache(maxsize=1)
-def _tables() -> tuple[np.ndarray, np.ndarray]:
-    """Which bytes make words, and the random number of each byte."""
+def _table() -> np.ndarray:
+    """The random number of each byte that makes words, 0 for the others."""
     codes = np.arange(256)
     letters = ((codes >= 97) & (codes <= 122)) | ((codes >= 65) & (codes <= 90))
     is_word = letters | ((codes >= 48) & (codes <= 57)) | (codes == 95) | (codes >= 128)
     lower = np.where((codes >= 65) & (codes <= 90), codes + 32, codes).astype(np.uint64)
-    return is_word, scramble(scramble(lower + np.uint64(0x9E3779B97F4A7C15)))
-
-
-@lru_cache(maxsize=2)
-def _powers(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """P^j and P^-j mod 2^64 for j < size; P is odd and so has an inverse."""
-    base = 0x9E3779B97F4A7C55 | 1
-    return _geometric(base, size), _geometric(pow(base, -1, 1 << 64), size)
-
-
-def _geometric(base: int, size: int) -> np.ndarray:
-    row = np.full(size, base, np.uint64)
-    row[0] = 1
-    return np.multiply.accumulate(row)
+    return np.where(is_word, scramble(scramble(lower + np.uint64(0x9E3779B97F4A7C15))), np.uint64(0))
 
 
 @lru_cache(maxsize=64)

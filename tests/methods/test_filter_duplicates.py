@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods.filters import duplicates as D
-from methods.filters.shingles import distinct, shingles, word_list, words
+from methods.filters.shingles import Ragged, distinct, offsets_of, shingles, word_list, words
 
 VOCABULARY = [f"w{i}" for i in range(12)]
 TEXTS = st.lists(st.lists(st.sampled_from(VOCABULARY), max_size=14).map(" ".join), min_size=1, max_size=14)
@@ -85,6 +85,59 @@ def test_signatures_are_null_without_words_and_differ_by_seed() -> None:
         D.signatures(block, 0)
 
 
+def test_stored_signatures_do_not_change_between_releases() -> None:
+    """Signatures are kept as evidence: if these numbers change, the version of what is stored must change, too."""
+    texts = ["Say hello to the World, please; it is 7 o'clock.", "请你写出一个程序，谢谢。", "one",
+             "Ｈｅｌｌｏ Ñandú — straße über_x 42 été"]  # fmt: skip
+    block = pl.DataFrame({"row_id": list("abcd"), "instruction": texts, "input": "", "response": "ok then"})
+    found = D.signatures(block)["signature"].to_numpy()
+    assert found[:, [0, 1, 2, 3, 127]].tolist() == [
+        [262679103, 1050383442, 355520583, 33085041, 54217762],
+        [752293104, 65967461, 308406459, 44552936, 289668032],
+        [2848538855, 3124492194, 1621320426, 4188098714, 2265232018],
+        [237116811, 2090180, 521823477, 104188771, 685025062],
+    ]
+    assert D.signatures(block, 3, seed=7)["signature"].to_list() == [
+        [386651626, 147847447, 36397901],
+        [247411207, 14963868, 286686386],
+        [2968758076, 2151919166, 1077484123],
+        [126736554, 1031308579, 794641489],
+    ]
+
+
+def test_minima_are_those_of_the_formula() -> None:
+    rng = np.random.default_rng(6)
+    lengths = np.array([0, 1, 40, 0, 7, 0])
+    grams = Ragged(rng.integers(0, 1 << 64, lengths.sum(), dtype=np.uint64), offsets_of(lengths))
+    draw = np.random.default_rng(3)
+    factors, shifts = draw.integers(0, 1 << 32, 5, dtype=np.uint32), draw.integers(0, 1 << 32, 5, dtype=np.uint32)
+    expected = np.full((6, 5), (1 << 32) - 1)
+    for row in range(6):
+        for value in grams.values[grams.offsets[row] : grams.offsets[row + 1]].tolist():
+            for k in range(5):
+                hashed = ((value >> 32) * (int(factors[k]) | 1) + int(shifts[k])) % (1 << 32)
+                hashed = (hashed ^ (hashed >> 15)) * 0x2C1B3C6D % (1 << 32)
+                expected[row, k] = min(expected[row, k], hashed)
+    assert D.minhash(grams, 5, seed=3).tolist() == expected.tolist()
+
+
+def test_jaccard_of_sets_of_python() -> None:
+    rng = np.random.default_rng(8)
+    rows = [rng.integers(0, most, size).tolist() for most in (5, 60, 1 << 63) for size in (0, 1, 9, 50, 3000, 6000)]
+    rows += [rows[-1][::-1], rows[-2] + rows[-1], [0], [(1 << 64) - 1]]
+    sets = Ragged(
+        np.concatenate([np.array(row, np.uint64) for row in rows]), offsets_of(np.array([len(row) for row in rows]))
+    )
+    pairs = rng.integers(0, len(rows), (300, 2))
+    expected = []
+    for a, b in pairs.tolist():
+        one, two = set(rows[a]), set(rows[b])
+        expected.append(len(one & two) / len(one | two) if one | two else 0.0)
+    assert len(set(expected)) > 10
+    assert D.jaccard(sets, pairs).tolist() == expected
+    assert D.jaccard(sets, pairs[:0]).tolist() == []
+
+
 def test_messages_are_read_where_they_are() -> None:
     talk = [[{"role": "user", "content": "say hello"}, {"role": "assistant", "content": "hello you"}]]
     kind = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
@@ -136,7 +189,41 @@ def test_a_bucket_of_thousands_is_not_squared() -> None:
     assert len(pairs) <= 3000 * 9
     assert {(0, i) for i in range(1, 3000)} <= set(map(tuple, pairs.tolist()))
     small = D.candidate_pairs(same[:9], 0.8, neighbours=8)
-    assert len(small) == 9 * 8 // 2
+    assert small.tolist() == [[a, b] for a in range(9) for b in range(a + 1, 9)]
+
+
+def test_meetings_grow_in_line_with_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    same, (bands, _) = np.ones((500, 128), np.uint32), D.banding(0.8)
+    monkeypatch.setattr(D, "MEETINGS", 20 * bands)
+    # Row i can meet i rows in each bucket: reach r costs r (r - 1) / 2 + (500 - r) r, which is most 20 * 500 at r = 20.
+    assert D._reach(np.tile(np.arange(500, dtype=np.int32), bands), 500) == 20
+    pairs = set(map(tuple, D.candidate_pairs(same, 0.8).tolist()))
+    assert pairs == {(a, b) for b in range(500) for a in range(b) if a == 0 or b - a <= 20}
+    monkeypatch.setattr(D, "MEETINGS", 250 * bands)
+    assert len(D.candidate_pairs(same, 0.8)) == 500 * 499 // 2
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
+def test_candidates_are_all_that_share_a_band_and_may_reach_the_threshold(
+    threshold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(4)
+    matrix = rng.integers(0, 1 << 32, (90, 128), dtype=np.uint32)
+    kin = rng.integers(0, 9, 90)
+    matrix = np.where(rng.random((90, 128)) < rng.random((90, 1)), matrix[kin], matrix)
+    bands, width = D.banding(threshold)
+    least = 128 * threshold - 4 * np.sqrt(128 * threshold * (1 - threshold))
+    expected = []
+    for a in range(90):
+        for b in range(a + 1, 90):
+            same = matrix[a] == matrix[b]
+            shares = same[: bands * width].reshape(bands, width).all(axis=1).any()
+            if shares and np.count_nonzero((matrix[a] & 0xFF) == (matrix[b] & 0xFF)) >= least:
+                expected.append([a, b])
+    assert len(expected) > 25
+    assert D.candidate_pairs(matrix, threshold).tolist() == expected
+    monkeypatch.setattr(D, "_PAIR_BLOCK", 1)
+    assert D.candidate_pairs(matrix, threshold).tolist() == expected
 
 
 def test_chinese_is_compared_by_characters() -> None:

@@ -58,6 +58,35 @@ def test_a_word_hashes_the_same_wherever_it_stands(monkeypatch) -> None:
     assert rows[1][1] == alpha and rows[4] == [beta, alpha] and rows[2] == rows[3] == []
 
 
+def mixed(value: int) -> int:
+    for factor in (0xD6E8FEB86659FD93, 0xD6E8FEB86659FD93, 1):
+        value = (value ^ (value >> 32)) * factor % (1 << 64)
+    return value
+
+
+def test_a_word_is_a_polynomial_of_its_bytes() -> None:
+    texts = ["Alpha", "-beta 7", "", "ñ_1--ALPHA", "x"]
+    numbers = [[mixed(mixed(byte + 0x9E3779B97F4A7C15)) for byte in word.encode()]
+               for word in ("alpha", "beta", "7", "ñ_1", "alpha", "x")]  # fmt: skip
+    powers = [pow(0x9E3779B97F4A7C55, j, 1 << 64) for j in range(9)]
+    expected = [mixed(sum(a * b for a, b in zip(word, powers, strict=False)) % (1 << 64)) for word in numbers]
+    found = S.words(pl.Series(texts))
+    assert found.values.tolist() == expected and found.lengths.tolist() == [1, 2, 0, 2, 1]
+    assert S.words(pl.Series(["?", *texts])[2:4]).values.tolist() == expected[1:3]
+
+
+def test_windows_of_any_size_are_rolled_sums() -> None:
+    rng = np.random.default_rng(0)
+    sizes, lengths = np.array([3, 0, 1, 5, 3, 8, -1, 4]), np.array([9, 4, 2, 5, 2, 20, 3, 0])
+    rows = S.Ragged(rng.integers(0, 1 << 64, lengths.sum(), dtype=np.uint64), S.offsets_of(lengths))
+    grams = S.ngrams(rows, sizes)
+    assert grams.lengths.tolist() == [7, 0, 2, 1, 0, 13, 0, 0]
+    for row, size in enumerate(sizes.tolist()):
+        values = rows.values[rows.offsets[row] : rows.offsets[row + 1]]
+        expected = S.roll(values, size).tolist() if size > 0 else []
+        assert grams.values[grams.offsets[row] : grams.offsets[row + 1]].tolist() == expected
+
+
 def test_hashes_do_not_change_between_releases() -> None:
     """Stored signatures rest on these numbers: if they change, the version of what is stored must change, too."""
     assert S.words(pl.Series(["sluice"])).values.tolist() == [2129194360261728917]

@@ -5,7 +5,7 @@ the nearest neighbours across the pool. The passes of a language model are in `p
 `methods.text`, the search is `methods.numerics`. Every pass keeps what it has finished: killed, it goes on from there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -30,6 +30,10 @@ COUNTS, FEATURES, NEIGHBOURS = (
     dg.AssetKey(["evidence", name]) for name in ("text_counts", "readability_features", "neighbours")
 )
 NEIGHBOURS_KEPT = 10
+SEARCHES = ("auto", "exact", "approximate")
+SEARCH_DEFAULTS: dict[str, Any] = {"search": "auto", "exact_rows": 200_000, "recall": 0.95, "sample": 1000, "seed": 0}
+"""``exact_rows``: rows of a pool up to which `auto` compares every pair. The others are those of the approximate
+search: the recall below which more is searched, the rows that it is measured on, and the seed."""
 
 
 @dg.asset(
@@ -129,42 +133,91 @@ def _summary(features: pl.LazyFrame) -> pl.DataFrame:
     kinds={"parquet"},
     automation_condition=automation.REFRESH,
     check_specs=check_specs(NEIGHBOURS.path),
-    description=f"The {NEIGHBOURS_KEPT} nearest other rows of the pool by cosine, exact. When rows come or go, "
-    f"only new rows and rows that lost a "
-    "neighbour are searched again.",
+    description=f"The {NEIGHBOURS_KEPT} nearest other rows of the pool by cosine. Exact up to "
+    f"{SEARCH_DEFAULTS['exact_rows']:,} rows: when rows come or go, only new rows and rows that lost a neighbour are "
+    "searched again. Above, approximate: rows are compared with the cells nearest to them, as many as it takes to find "
+    f"{SEARCH_DEFAULTS['recall']:.0%} of the true neighbours of sampled rows (the recall is told here), and a changed "
+    "pool is searched anew. Which of the two can be set (`neighbours.search`: auto, exact, approximate).",
 )
 def neighbours(
     context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, encoder: Encoder
 ) -> Iterator[Any]:
-    """Search the neighbours of the pool's rows, or bring the stored ones up to date."""
+    """Search the neighbours of the pool's rows; an exact search brings the stored ones up to date."""
     step = Step(context, lake, settings)
     pool = step.pool(NEIGHBOURS)
-    config = {"k": NEIGHBOURS_KEPT, "encoder": encoder.identity()}
+    stored = step.lake.manifest(["filtered", "pool"])
+    wanted = how_to_search(settings.params.get("neighbours", {}), stored.rows if stored else 0)
+    config = {"k": NEIGHBOURS_KEPT, "encoder": encoder.identity(), **wanted}
 
     def compute() -> Result:
         rows = step.scan("filtered/pool").collect()
         vectors = vectors_of(lake, encoder).read(rows["row_id"].to_list())
-        before = step.previous(NEIGHBOURS, config)
-        known = before.drop("status").collect() if before is not None else None
-        frame, stats = search.neighbours_frame(rows["row_id"], vectors, NEIGHBOURS_KEPT, known)
-        searched = stats.computed_in_full
+        facts: dict[str, Any]
+        if wanted["search"] == "approximate":
+            frame, facts = _approximately(step, rows["row_id"], vectors, wanted)
+        else:
+            before = step.previous(NEIGHBOURS, config)
+            known = before.drop("status").collect() if before is not None else None
+            frame, stats = search.neighbours_frame(rows["row_id"], vectors, NEIGHBOURS_KEPT, known)
+            searched = stats.computed_in_full
+            facts = {"rows computed": searched, "rows reused": rows.height - searched, "search": "exact"}
         frame = frame.with_columns(
             status=pl.when(pl.Series(np.isfinite(vectors).all(axis=1)))
             .then(pl.lit("ok"))
             .otherwise(pl.lit("no_embedding"))
         )
         nearest = frame["similarity"].list.first()
-        facts = {
-            "rows computed": searched,
-            "rows reused": rows.height - searched,
-            "rows missing": rows.height - frame.height,
-            "pool": pool,
-        }
+        facts |= {"rows missing": rows.height - frame.height, "pool": pool}
         return Result(
             frame, facts, {"nearest neighbour": metadata.histogram(nearest, "cosine to the nearest other row")}
         )
 
     yield from step.make(NEIGHBOURS, config, compute, pool)
+
+
+def how_to_search(given: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """The search that a pool of so many rows gets, as it stands in the configuration of the table: its mode, and what
+    else its result depends on."""
+    if unknown := sorted(set(given) - set(SEARCH_DEFAULTS)):
+        raise ValueError(f"neighbours has no {', '.join(unknown)}; there are {', '.join(SEARCH_DEFAULTS)}")
+    wanted = {**SEARCH_DEFAULTS, **given}
+    mode = wanted["search"]
+    if mode not in SEARCHES:
+        raise ValueError(f"neighbours.search must be one of {', '.join(SEARCHES)}, got {mode!r}")
+    if mode == "auto":
+        mode = "exact" if rows <= wanted["exact_rows"] else "approximate"
+    if mode == "exact":
+        return {"search": "exact"}
+    return {"search": "approximate", **{name: wanted[name] for name in ("recall", "sample", "seed")}}
+
+
+def _approximately(
+    step: Step, row_ids: pl.Series, vectors: np.ndarray, wanted: Mapping[str, Any]
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The neighbours through an index, and what the search found out about itself; nothing stored is taken over."""
+    from methods.numerics import approximate
+
+    frame, stats = approximate.neighbours_frame(
+        row_ids,
+        vectors,
+        NEIGHBOURS_KEPT,
+        floor=float(wanted["recall"]),
+        sample=int(wanted["sample"]),
+        seed=int(wanted["seed"]),
+    )
+    step.context.log.info(stats.line())
+    facts = {
+        "rows computed": len(row_ids),
+        "rows reused": 0,
+        "search": "every pair, since no less reached the recall" if stats.exact else "approximate",
+        "recall floor": stats.floor,
+        "rows checked": stats.checked,
+        "cells": stats.cells,
+        "cells searched": stats.probes,
+    }
+    if np.isfinite(stats.recall):
+        facts["recall"] = stats.recall
+    return frame, facts
 
 
 ASSETS = (text_counts, readability_features, neighbours)

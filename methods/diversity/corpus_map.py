@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from methods.numerics.similarity import blocks
+from methods.numerics.projection import principal
 
 Layout = Literal["pca", "tsne"]
 MOST_TSNE = 5_000
@@ -70,31 +70,6 @@ def layout_of(n: int, layout: Layout) -> Layout:
     if layout not in get_args(Layout):
         raise ValueError(f"layout must be one of {', '.join(get_args(Layout))}, got {layout!r}")
     return "tsne" if layout == "tsne" and 4 <= n <= MOST_TSNE else "pca"
-
-
-def principal(rows: np.ndarray, dimensions: int) -> np.ndarray:
-    """(n, dimensions) float64 principal components of finite rows, the first of greatest variance.
-
-    From the covariance, summed in float64 over blocks. Each axis points to where its largest loading is positive;
-    columns beyond the number of dimensions that the rows have are 0.
-    """
-    found = np.zeros((len(rows), dimensions))
-    kept = min(dimensions, rows.shape[1])
-    if not len(rows) or not kept:
-        return found
-    mean = rows.mean(axis=0, dtype=np.float64)
-    scatter = np.zeros((rows.shape[1], rows.shape[1]))
-    for part in blocks(len(rows)):
-        centred = rows[part].astype(np.float64) - mean
-        scatter += centred.T @ centred
-    variance, axes = np.linalg.eigh(scatter)
-    axes, variance = axes[:, ::-1][:, :kept], variance[::-1][:kept]
-    largest = np.abs(axes).round(9).argmax(axis=0)
-    axes = axes * np.where(axes[largest, np.arange(kept)] < 0, -1.0, 1.0)
-    axes[:, variance <= 1e-12 * len(rows)] = 0.0  # rounding noise is no direction
-    for part in blocks(len(rows)):
-        found[part, :kept] = (rows[part].astype(np.float64) - mean) @ axes
-    return found
 
 
 def thinned(

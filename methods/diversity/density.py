@@ -14,8 +14,8 @@ import numpy as np
 
 from methods.diversity.clustering_kinds import Clustering, numbered, to_centre
 from methods.diversity.clusters import default_k
-from methods.diversity.corpus_map import principal
 from methods.numerics import kmeans
+from methods.numerics.projection import distortion, project
 from methods.numerics.similarity import BLOCK, QUANTUM, QUANTUM_BITS, TILE, blocks, on_grid, units, usable_rows
 
 EXACT_DBSCAN = 100_000
@@ -207,8 +207,9 @@ def hdbscan(
     Strength: the membership, 1 for the densest rows of a cluster and falling to 0 at its rim.
 
     Parameters: `min_cluster_size` 5; `min_samples` (None: the same); `dimensions`: principal components kept before
-    (50; Euclidean distances in more tell little). `most` rows are fitted, drawn by the seed where there are more:
-    the fit goes by all pairs. Every other row takes label and strength of its nearest fitted row.
+    (50; Euclidean distances in more tell little; what that does to distances is told with the labels). `most` rows are
+    fitted, drawn by the seed where there are more: the fit goes by all pairs. Every other row takes label and strength
+    of its nearest fitted row.
 
     Source: Campello, Moulavi and Sander 2013; McInnes and Healy 2017 (arXiv 1705.07321). As in scikit-learn.
 
@@ -225,7 +226,10 @@ def hdbscan(
         from sklearn.cluster import HDBSCAN
 
         model = HDBSCAN(min_cluster_size=min_cluster_size, min_samples=min_samples, algorithm="kd_tree", copy=True)
-        found = model.fit(principal(vectors[fitted], dimensions))
+        rows = vectors[fitted]
+        points = project(rows, dimensions)
+        facts |= distortion(rows, points, seed=seed).as_facts()
+        found = model.fit(points)
         label, place = np.asarray(found.labels_, dtype=np.int64), np.arange(len(fitted))
         if len(fitted) < len(usable):
             place, _ = kmeans.assign(vectors[usable], vectors[fitted])

@@ -15,6 +15,8 @@ from methods.numerics.similarity import BLOCK, QUANTUM, QUANTUM_BITS, TILE, bloc
 
 ROWS_PER_CENTROID = 256
 """A fit looks at no more than this many rows a centroid: beyond it centroids hardly move."""
+COLUMNS = 32
+"""Dimensions that are summed at a time."""
 
 
 def fit(
@@ -146,7 +148,9 @@ def _means(sample: np.ndarray, label: np.ndarray, level: np.ndarray, centroids: 
     """Normalised means; a centroid whose rows cancel out stays where it was, an empty one goes to an outlying row."""
     order = np.argsort(label, kind="stable")
     present, first = np.unique(label[order], return_index=True)
-    sums = np.add.reduceat(sample[order], first, axis=0, dtype=np.float64)
+    sums = np.empty((len(present), sample.shape[1]))
+    for some in blocks(sample.shape[1], COLUMNS):  # not at once: the rows in order and in float64 are a lot
+        sums[:, some] = np.add.reduceat(sample[order, some], first, axis=0, dtype=np.float64)
     length = np.linalg.norm(sums, axis=1)
     moved = centroids.copy()
     fine = length > 1e-9

@@ -146,7 +146,7 @@ def neighbours_frame(
         index, similarity, stats = update_top_k(index, similarity, moved_to, vectors, k, block)
     has_vector = np.zeros(len(row_ids), dtype=bool)
     has_vector[usable_rows(vectors)] = True
-    return _table(row_ids, index, similarity, has_vector), stats
+    return table_of(row_ids, index, similarity, has_vector), stats
 
 
 def _checked(k: int) -> int:
@@ -242,7 +242,8 @@ def _places(ids: pl.Series, among: pl.Series) -> np.ndarray:
     return wanted.join(places, on="id", how="left", maintain_order="left")["place"].fill_null(-1).to_numpy()
 
 
-def _table(row_ids: pl.Series, index: np.ndarray, similarity: np.ndarray, has_vector: np.ndarray) -> pl.DataFrame:
+def table_of(row_ids: pl.Series, index: np.ndarray, similarity: np.ndarray, has_vector: np.ndarray) -> pl.DataFrame:
+    """`NEIGHBOURS_SCHEMA` of lists as `top_k` gives them; ``has_vector`` says which rows have lists at all."""
     some = index >= 0
     lines = pl.DataFrame(
         {

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
-from methods.diversity import corpus_map as module
-from methods.diversity.corpus_map import corpus_map, layout_of, principal, thinned
+from methods.diversity.corpus_map import corpus_map, layout_of, thinned
+from methods.numerics import projection as module
+from methods.numerics.projection import principal
 
 
 def groups(n=60, d=12, k=3, spread=0.05, seed=0):

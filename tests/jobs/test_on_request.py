@@ -37,7 +37,8 @@ def test_recipes_that_ship_and_read_what_trains_are_on_request(tmp_path):
         if set(catalog.indicator(name).needs)
         & {"evidence/token_statistics_experienced", "mods/seed", "mods/answers", "evidence/rewards"}
     }
-    assert reading == {"bettermixture", "mods"} == {recipe.name for recipe in shipped if recipe.on_request}
+    assert reading == {"bettermixture", "mods"}
+    assert reading <= {recipe.name for recipe in shipped if recipe.on_request}
     keys, _ = chosen_by_the_job(tmp_path, *shipped)
     assert "selected/superfiltering_d" in keys
     assert not [key for key in keys if key.startswith(("tuned/", "mods/")) or key.endswith(("/mods", "/bettermixture"))]

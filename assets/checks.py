@@ -145,6 +145,8 @@ SELECTED = Suite(
         unique("rank", why="a rank is given once"),
         between("rank", 1, None, "ranks count from 1"),
         filled("reason", "every chosen row says why"),
+        filled("weight", "every chosen row counts for something in training"),
+        between("weight", 0, None, "no row counts for less than nothing"),
     ),
     facts=(
         zero("rows over budget", "the budget is kept"),
@@ -188,6 +190,23 @@ SIZES = Suite(
     columns=(unique("size", why="a size is tried once"), between("size", 1, None, "sizes count rows")),
     facts=(between("rows", 1, None, "some size was tried"),),
 )
+SEMANTIC_PAIRS = Suite(
+    columns=(
+        between("similarity", 0, 1, "a cosine, from the threshold upwards"),
+        unique("a", "b", why="a pair stands once"),
+    ),
+    facts=(
+        zero("ids not in pool", "only rows of the pool have pairs"),
+        zero("pairs of a row with itself", "a row is not its own twin"),
+    ),
+    statistics=(
+        between("alarms", 0, 0, "one row stands for a large part of a source"),
+        between("share with an earlier twin", 0, 0.5, "more than half of the pool means what another row means"),
+        between(
+            "rows with more twins than listed", 0, 0, "more alike rows than are listed: a template, or a low threshold"
+        ),
+    ),
+)
 MODS_CHOSEN = Suite(
     columns=(*ONE_A_ROW, filled("step", "seed or necessity"), filled("reason", "every chosen row says why")),
     facts=(zero("ids not in pool", "only rows of the pool are chosen"),),
@@ -214,6 +233,7 @@ STAGES: Mapping[str, Suite] = {
     "filtered/duplicates": PAIRS,
     "filtered/pool": POOL,
     "evidence": EVIDENCE,
+    "evidence/semantic_pairs": SEMANTIC_PAIRS,
     "embedded": EVIDENCE,
     "clustered": CLUSTERED,
     "clustered/kmeans_model": MODEL,

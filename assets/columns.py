@@ -34,7 +34,8 @@ MEANING = {
     "copies": "how often the same content stands in the pool",
     "a": "the earlier row of the pair",
     "b": "the later row of the pair",
-    "kind": "the same text, or nearly the same",
+    "kind": "the same text, the same vector, or nearly the same",
+    "cut": "whether the later row has more earlier twins than are listed",
     "target": "the file of the home's folder targets that the row stands in",
     "prompt": "what the user says first, with its material",
     # evidence and scores
@@ -117,7 +118,8 @@ MEANING = {
     "seconds": "how long training and measuring took",
     "model": "the model that was trained, as its fingerprint names it",
     "term": "an indicator of the rule, or its intercept",
-    "weight": "what one unit of the indicator adds to ln(loss)",
+    "weight": "how much it counts: a chosen row in training, 1 unless the selector says otherwise; a term of a rule, "
+    "for one unit of it, in ln(loss)",
     "p_value": "how likely so large a weight is by chance",
     "intercept": "where the rule begins",
     "terms": "what each indicator of the rule adds to ln(loss)",

@@ -8,6 +8,7 @@ card states both.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,9 +19,9 @@ from assets import automation, metadata
 from assets.partitions import same_source, whole_pool
 from assets.selected import aside_of, ledger_path
 from assets.step import Result, Step, check_specs
-from assets.targets import target_file
+from assets.targets import rows_of, target_files
 from assets.views import quality_of, subset_view, texts_in_order
-from methods import catalog
+from methods import catalog, readers
 from methods.diversity import intervals
 from methods.importance.dsir import kl_reduction
 from methods.selection.recipe import Recipe
@@ -28,7 +29,7 @@ from resources.encoder import Encoder
 from resources.settings import Settings
 from resources.tables import LakeResource
 
-CARD_VERSION = "3"
+CARD_VERSION = "4"
 RANDOM_SEED = 20240805
 
 
@@ -69,8 +70,6 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
         whole_pool(name, sources)
         for name in ("filtered/instructions", "filtered/dropped", "evidence/text_counts", "embedded/minilm")
     ]
-    if recipe.targets:
-        deps.append(same_source("targets/rows"))
     for name in card_indicators(recipe):
         pooled = catalog.indicator(name).scope == "pool"
         deps.append(same_source(f"scored/{name}") if pooled else whole_pool(f"scored/{name}", sources))
@@ -99,8 +98,11 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
             "random seed": RANDOM_SEED,
         }
 
+        targets = target_files(step.lake)
+        hashes = {f"targets/{file.name}": readers.content_hash(file) for file in targets}
+
         def compute() -> Result:
-            card = _card(step, recipe, pool, encoder)
+            card = _card(step, recipe, pool, encoder, targets)
             shown = card.select(
                 "axis", "measure", "subset", "random", "pool", _against_random(), "n_used", "parameters"
             )
@@ -114,12 +116,13 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
             facts = {f"rows of {name}": n for name, n in sizes.items()}
             return Result(card, facts, {"card": metadata.table(shown)})
 
-        yield from step.make(key, config, compute, pool)
+        # The files themselves, not `targets/rows`: most homes have no target, and their cards wait for no such table.
+        yield from step.make(key, config, compute, pool, hashes)
 
     return evaluated
 
 
-def _card(step: Step, recipe: Recipe, pool: Sequence[str], encoder: Encoder) -> pl.DataFrame:
+def _card(step: Step, recipe: Recipe, pool: Sequence[str], encoder: Encoder, targets: Sequence[Path]) -> pl.DataFrame:
     rows = (
         step.scan("filtered/instructions", pool)
         .select("row_id")
@@ -130,7 +133,7 @@ def _card(step: Step, recipe: Recipe, pool: Sequence[str], encoder: Encoder) -> 
     lucky = rows.gather(np.sort(np.random.default_rng(RANDOM_SEED).permutation(len(rows))[: len(chosen)]))
     sets = {"subset": chosen, "random": lucky, "pool": rows}
     lines = _measures(step, recipe, sets, pool, encoder) + _means(step, recipe, sets, pool)
-    lines += _towards(step, recipe, sets, pool)
+    lines += _towards(step, targets, sets, pool)
     sizes = {f"n_{name}": pl.lit(len(ids), pl.Int64) for name, ids in sets.items()}
     card = pl.DataFrame(lines, schema=CARD_SCHEMA, orient="row")
     told = pl.any_horizontal(
@@ -182,19 +185,25 @@ def _measures(
     ]
 
 
-def _towards(step: Step, recipe: Recipe, sets: dict[str, pl.Series], pool: Sequence[str]) -> list[tuple[Any, ...]]:
-    """For each target of the recipe, how much nearer the words of each set are to it than those of random rows."""
-    if not recipe.targets:
+def _towards(
+    step: Step, targets: Sequence[Path], sets: dict[str, pl.Series], pool: Sequence[str]
+) -> list[tuple[Any, ...]]:
+    """For each target of the home, how much nearer the words of each set are to it than those of random rows.
+
+    The pool is as near as its rows drawn at random: nought, without looking.
+    """
+    if not targets:
         return []
-    targets = step.scan("targets/rows").collect()
     texts = {of: texts_in_order(step.lake, ids, pool).select("prompt", "response") for of, ids in sets.items()}
-    lines = []
-    for target in recipe.targets:
-        name = target_file(step.lake, target).stem
-        wanted = targets.filter(pl.col("target") == name).select("prompt", "response")
-        found = [kl_reduction(texts["pool"], texts[of], wanted, RANDOM_SEED) for of in ("subset", "random", "pool")]
-        params = json.dumps({"target": name, "seed": RANDOM_SEED})
-        lines.append((f"KL reduction towards {name}", "importance", "higher", *found, texts["subset"].height, params))
+    stems, lines = [file.stem for file in targets], []
+    for file in targets:
+        target = file.stem if stems.count(file.stem) == 1 else file.name
+        wanted = rows_of(file).select("prompt", "response")
+        found = [kl_reduction(texts["pool"], texts[of], wanted, RANDOM_SEED) for of in ("subset", "random")]
+        found.append(None if found[0] is None else 0.0)
+        params = json.dumps({"target": target, "seed": RANDOM_SEED})
+        name = f"KL reduction towards {target}"
+        lines.append((name, "importance", "higher", *found, texts["subset"].height, params))
     return lines
 
 

@@ -239,12 +239,13 @@ def size_search(
 
         found = mining.search_size(loss_of, len(ranked), search.trials, search.seed, search.smallest)
         names = ["trial", "size", "best", "eval_loss", "train_loss", "tokens", "key", "status"]
-        frame = pl.DataFrame(lines, schema=TRIALS).with_columns(best=pl.col("size") == found.size).select(names)
+        best = found.size if math.isfinite(found.loss) else None
+        frame = pl.DataFrame(lines, schema=TRIALS).with_columns(best=pl.col("size").eq_missing(best)).select(names)
         facts = {
             "pool": pool,
             "by": search.by,
-            "best size": found.size,
-            "least loss": found.loss if math.isfinite(found.loss) else None,
+            "best size": best,
+            "least loss": None if best is None else found.loss,
             "rows ranked": len(ranked),
             "rows without a value": ledger.there.height - len(ranked),
         }

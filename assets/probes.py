@@ -219,6 +219,9 @@ def _calibrated(table: pl.DataFrame) -> tuple[dict[str, float], dict[str, Any]]:
 
 # ---- tasks ---------------------------------------------------------------------------------------------------------
 
+TASKS: Mapping[str, Any] = {"by": "cluster", "instances": 10, "seed": 0}
+"""What a task is (a cluster or a source), and how many of its rows are drawn."""
+
 
 @dg.asset(
     key=TASK_MAP,
@@ -242,7 +245,9 @@ def task_map(context: dg.AssetExecutionContext, lake: LakeResource, settings: Se
     """Draw rows of each task and place it on the map."""
     step = Step(context, lake, settings)
     pool = step.pool(TASK_MAP)
-    config: dict[str, Any] = {"by": "cluster", "instances": 10, "seed": 0, **settings.params.get("task_map", {})}
+    config = {**TASKS, **settings.params.get("task_map", {})}
+    if unknown := sorted(set(config) - set(TASKS)):
+        raise ValueError(f"task_map has no parameter {', '.join(unknown)}; it has {', '.join(TASKS)}")
     if config["by"] not in ("cluster", "source"):
         raise ValueError(f"task_map: by must be cluster or source, got {config['by']!r}")
 

@@ -29,7 +29,8 @@ from resources.lake import Lake, LakeError
 from resources.settings import Settings
 from resources.tables import LakeResource
 
-SELECTION_VERSION = "1"
+SELECTION_VERSION = "2"
+SEMANTIC_PAIRS = "evidence/semantic_pairs"
 
 
 def key_of(recipe: Recipe) -> dg.AssetKey:
@@ -56,8 +57,15 @@ def deps_of(recipe: Recipe) -> list[dg.AssetDep]:
         deps.append(whole_pool("embedded/minilm", sources))
     if recipe.targets:
         deps.append(same_source("targets/rows"))
-    deps.append(same_source("clustered/kmeans"))
+    if recipe.semantic_duplicates is not None:
+        deps.append(same_source(SEMANTIC_PAIRS))
+    deps.append(same_source(clustering_of(recipe)))
     return deps
+
+
+def clustering_of(recipe: Recipe) -> str:
+    """The table of cluster labels that a recipe reads."""
+    return f"clustered/{recipe.clusters}"
 
 
 def aside_of(recipe: Recipe) -> tuple[str, ...]:
@@ -68,7 +76,7 @@ def aside_of(recipe: Recipe) -> tuple[str, ...]:
     if not recipe.sources:
         return ()
     by_cluster = "clusters" in catalog.selector(recipe.selector).needs
-    return ("filtered/pool", "filtered/duplicates", *(() if by_cluster else ("clustered/kmeans",)))
+    return ("filtered/pool", "filtered/duplicates", SEMANTIC_PAIRS, *(() if by_cluster else (clustering_of(recipe),)))
 
 
 def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
@@ -113,7 +121,7 @@ def _choose(
 
     _refuse_unsought_pairs(step, recipe)
     rows = step.scan("filtered/instructions", pool).select("row_id", "source", "position", "part").collect()
-    labels = step.scan("clustered/kmeans").select("row_id", "cluster").collect()
+    labels = step.scan(clustering_of(recipe)).select("row_id", "cluster").collect()
     store = vectors_of(step.resource, encoder) if "vectors" in catalog.selector(recipe.selector).needs else None
     data = science.Ingredients(
         rows=rows,
@@ -127,6 +135,7 @@ def _choose(
         texts=lambda ids: texts_in_order(step.lake, ids, pool),
         tags=lambda ids: tags_in_order(step.lake, ids, pool),
         targets=lambda: _targets(step, recipe, encoder),
+        semantic_pairs=step.scan(SEMANTIC_PAIRS).collect() if recipe.semantic_duplicates is not None else None,
     )
     indicators = {name: catalog.indicator(name) for name in recipe.indicators}
     ledger = science.choose(
@@ -160,14 +169,18 @@ def _targets(step: Step, recipe: Recipe, encoder: Encoder) -> dict[str, Target]:
 
 def _refuse_unsought_pairs(step: Step, recipe: Recipe) -> None:
     """Pairs were sought down to a threshold; a recipe that wants less similar ones would miss them unnoticed."""
-    manifest = step.lake.manifest(["filtered", "duplicates"])
-    sought = float(manifest.config.get("threshold", 0)) if manifest else 0.0
-    if recipe.duplicates is not None and recipe.duplicates < sought:
-        raise LakeError(
-            f"recipe {recipe.name} drops near-duplicates from {recipe.duplicates:g}, but pairs were sought from "
-            f"{sought:g}: "
-            f"raise the former, or seek them from there with --param duplicates.threshold={recipe.duplicates:g}"
-        )
+    wanted = (
+        ("near-duplicates", "filtered/duplicates", "duplicates", recipe.duplicates),
+        ("semantic duplicates", SEMANTIC_PAIRS, "semantic_pairs", recipe.semantic_duplicates),
+    )
+    for what, table, parameter, threshold in wanted:
+        manifest = step.lake.manifest(table.split("/"))
+        sought = float(manifest.config.get("threshold", 0)) if manifest else 0.0
+        if isinstance(threshold, float) and threshold < sought:
+            raise LakeError(
+                f"recipe {recipe.name} drops {what} from {threshold:g}, but pairs were sought from {sought:g}: "
+                f"raise the former, or seek them from there with --param {parameter}.threshold={threshold:g}"
+            )
 
 
 def _subset(ledger: pl.DataFrame, data: science.Ingredients, labels: pl.DataFrame) -> pl.DataFrame:
@@ -242,14 +255,15 @@ def _shown(
             metadata.texts("reason").first().alias("for example  [row_id]"),
         )
     )
+    named = recipe.clusters == "kmeans" and step.lake.exists(["clustered", "kmeans_model"])
     about = (
         step.scan("clustered/kmeans_model")
         .select("cluster", pl.col("top_terms").list.head(3).list.join(", "))
         .collect()
-        if step.lake.exists(["clustered", "kmeans_model"])
+        if named
         else None
     )
-    labels = step.scan("clustered/kmeans").select("row_id", "cluster").collect()
+    labels = step.scan(clustering_of(recipe)).select("row_id", "cluster").collect()
     by_cluster = shares(subset.select(group="cluster"), ledger.join(labels, on="row_id").select(group="cluster"))
     if about is not None:
         by_cluster = by_cluster.join(
@@ -267,7 +281,7 @@ def _shown(
             ),
             560,
         ),
-        "their scores": metadata.table(first.select("rank", "score", *recipe.indicators, "gain")),
+        "their scores": metadata.table(first.select("rank", "score", *recipe.indicators, "gain", "weight")),
     }
 
 

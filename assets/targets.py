@@ -5,6 +5,7 @@ already. That rows which contain their questions are dropped is `filtered`'s bus
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,13 @@ def target_rows(
     step = Step(context, lake, settings)
     pool = step.pool(TARGETS)
     files = target_files(step.lake)
+    for one, other in pairwise(sorted(files, key=lambda file: file.stem)):
+        if one.stem == other.stem:
+            raise LakeError(f"{one.name} and {other.name} in {step.lake.targets} would be one target: rename one")
     hashes = {f"targets/{file.name}": readers.content_hash(file) for file in files}
 
     def compute() -> Result:
-        table = pl.concat([pl.DataFrame(schema=SCHEMA), *(_rows_of(file) for file in files)])
+        table = pl.concat([pl.DataFrame(schema=SCHEMA), *(rows_of(file) for file in files)])
         about = table.group_by("target", maintain_order=True).agg(rows=pl.len(), example=pl.first("prompt"))
         there = _in_pool(step, pool, table, encoder)
         about = about.with_columns(
@@ -106,7 +110,7 @@ def _by_target(files: Sequence[Path], hashes: dict[str, str]) -> list[str]:
     return [hashes[f"targets/{file.name}"][:12] for file in files]
 
 
-def _rows_of(file: Path) -> pl.DataFrame:
+def rows_of(file: Path) -> pl.DataFrame:
     """A target's rows, with their answers where the file has any; a file without a single readable row is an error."""
     for layout in (None, "prompts"):
         rows = pl.concat([batch.rows for batch in readers.read_file(file, file.stem, layout=layout)])

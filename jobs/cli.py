@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from jobs import home as homes
 from methods import catalog
-from methods.diversity.clusterings import CLUSTERINGS
+from methods.catalog import CLUSTERINGS
 from methods.formats import LAYOUTS
 from methods.selection.recipe import RecipeError, check_budget
 from resources.lake import Lake, LakeError, check_name
@@ -69,7 +69,18 @@ def _params(_: Any, __: Any, values: Sequence[str]) -> dict[str, dict[str, Any]]
 
 
 STEPS = (
-    *("kmeans", "duplicates", "task_map", "preference_head", "warmup_rows", "experienced", "mods", "mods_model"),
+    *(
+        "kmeans",
+        "duplicates",
+        "neighbours",
+        "semantic_pairs",
+        "task_map",
+        "preference_head",
+        "warmup_rows",
+        "experienced",
+        "mods",
+        "mods_model",
+    ),
     *("subset_runs", "instruction_mining_rule", "size_search"),
 )
 """Steps that are no methods of the catalogue and have parameters too; each says itself which."""

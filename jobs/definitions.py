@@ -27,11 +27,12 @@ from assets import (
     rewards,
     scored,
     selected,
+    semantic,
     subset_runs,
     targets,
     tuned,
 )
-from methods.diversity.clusterings import CLUSTERINGS
+from methods.catalog import CLUSTERINGS
 from methods.selection.recipe import Recipe, load_folder
 from resources.causal_lm import CausalLM
 from resources.encoder import Encoder
@@ -110,6 +111,7 @@ def build_defs(
         *instruction_mining.ASSETS,
         *probes.POOL_ASSETS,
         *targets.ASSETS,
+        *semantic.ASSETS,
         *clusterings.build_assets(CLUSTERINGS),
     )
     assets = (*sources, *across, *demanded)

@@ -12,8 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from methods.catalog import METHODS, kind_of
-from methods.diversity.clusterings import CLUSTERINGS
+from methods.catalog import CLUSTERINGS, METHODS, kind_of
 from methods.kinds import Method
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "methods.md"

@@ -18,6 +18,9 @@ WRITERS: Mapping[str, Callable[[pl.DataFrame, Path], None]] = {
     ".csv": pl.DataFrame.write_csv,
     ".jsonl": pl.DataFrame.write_ndjson,
 }
+SAID = ("row_id", "source", "position", "rank", "score", "gain", "weight", "reason")
+"""What a chosen record carries besides itself; ``weight``: what it counts for in training (1 unless the selector gives
+another), as a factor of its loss or as how often to repeat it."""
 SCORE_COLUMNS = ["source", "position", "row_id", "indicator", "value", "status"]
 
 
@@ -79,7 +82,7 @@ def write_subset(lake: Lake, recipe: str, path: Path) -> int:
 
 
 def subset_records(lake: Lake, recipe: str) -> Iterator[dict[str, Any]]:
-    """The records of a subset."""
+    """The records of a subset, each once, whatever its weight."""
     chosen = lake.scan(["selected", recipe]).sort("rank").collect()
     for block in chosen.iter_slices(2000):
         yield from _records(lake, block)
@@ -101,5 +104,5 @@ def _records(lake: Lake, block: pl.DataFrame) -> Iterator[dict[str, Any]]:
             record = {"messages": line["messages"], "record": record}
         if line["part"]:
             record = {**record, "messages": line["messages"]}
-        said = {name: line[name] for name in ("row_id", "source", "position", "rank", "score", "gain", "reason")}
+        said = {name: line[name] for name in SAID}
         yield {**record, "sluice": {**said, **({"part": line["part"]} if line["part"] else {})}}

@@ -233,7 +233,9 @@ def _model(parts: Any) -> str:
 
 def _decision(decision: dict[str, Any]) -> tuple[Any, ...]:
     why = decision.get("reason", "")
-    rule = decision.get("rule")
+    rule, weight = decision.get("rule"), decision.get("weight", 1.0)
+    if weight != 1:
+        why = f"{why}; counts for {weight:,.4g} in training"
     return (
         decision["recipe"],
         decision["decision"],

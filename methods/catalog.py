@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from methods.diversity import baselines as diversity_baselines
 from methods.diversity import cluster_sampling as diversity_clustered
+from methods.diversity import clusterings as diversity_clusterings
 from methods.diversity import coreset as diversity_coreset
 from methods.diversity import facility as diversity_facility
 from methods.diversity import geometry as diversity_geometry
@@ -115,6 +116,9 @@ SELECTORS: tuple[Selector, ...] = (
     *importance_gio.SELECTORS,
     *diversity_facility.SELECTORS,
 )
+
+CLUSTERINGS = diversity_clusterings.CLUSTERINGS
+"""Those beside k-means, each a table of its own; no methods of the survey by themselves but what selectors go by."""
 
 METHODS: tuple[Method, ...] = (*INDICATORS, *MEASURES, *SELECTORS)
 

@@ -185,6 +185,9 @@ class Chosen:
     """int64: index of the nearest row chosen before (-1 for none)."""
     refused: Mapping[int, str] = field(default_factory=dict)
     """Candidates that were looked at and refused, and why."""
+    weight: np.ndarray | None = None
+    """float64, finite and above 0: what a chosen row counts for in training, as a factor of its loss or as how often it
+    is to be seen (the method's docstring says which). None: every row counts for 1."""
 
 
 def statused(value: Any, status: Any) -> pl.DataFrame:

@@ -6,6 +6,9 @@ asset that writes it; vectors have their own module (`vectors.py`), because they
 
     HOME/landing/            files dropped here become sources
     HOME/targets/            test sets that must not leak into the training set
+    HOME/preferences/        comparisons of answers, for a reward
+    HOME/recipes/, HOME/filters.yaml               recipes and thresholds of one's own
+    HOME/models/             models that were trained here
     HOME/lake/tables/STAGE/NAME.parquet            one file an asset
     HOME/lake/tables/STAGE/NAME/SOURCE.parquet     ... or one file a source
     HOME/lake/cache/NAME/FINGERPRINT/*.parquet     finished batches of an expensive pass

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 FAKE = "fake:"
+_WEIGHTS = (".safetensors", ".bin", ".ckpt", ".gguf", ".pt")
 _CONVERTED = "v1"  # raised when the conversion of a GGUF file changes, so that older copies are not used
 
 
@@ -100,7 +101,7 @@ def _from_hub(spec: str, needs: list[str]) -> Located:
     wanted: dict[str, Any] = {"repo_id": hub_id, "revision": revision or None, "allow_patterns": needs}
     try:
         folder = snapshot_download(**wanted, local_files_only=True)  # a snapshot that is here needs no network
-        if not any(Path(folder).glob("*.json")):
+        if not _is_whole(Path(folder)):
             raise FileNotFoundError(folder)
     except Exception:
         try:
@@ -110,12 +111,20 @@ def _from_hub(spec: str, needs: list[str]) -> Located:
             folder = snapshot_download(**wanted)
         except Exception as error:
             raise ModelUnavailable(
-                f"The model {spec!r} is neither a folder here nor in the hub's cache, and it could not be downloaded "
+                f"The model {spec!r} is no folder here and not whole in the hub's cache, and could not be downloaded "
                 f"({type(error).__name__}). Without a network: run `hf download {hub_id}` on a machine that has one, "
                 f"copy the folder here and give its path; or use one of: "
                 f"{', '.join('embedded:' + name for name in EMBEDDED)}."
             ) from error
     return Located(name=hub_id, path=Path(folder), revision=Path(folder).name)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a download was not broken off: the small files come first, and a part of the weights looks like all."""
+    weights = {file.name for kind in _WEIGHTS for file in folder.rglob(f"*{kind}") if file.exists()}
+    split = [set(json.loads(file.read_text())["weight_map"].values()) for file in folder.glob("*.index.json")]
+    in_one = weights.difference(*split)
+    return any(folder.glob("*.json")) and (bool(in_one) or any(parts <= weights for parts in split))
 
 
 def identity(located: Located) -> dict[str, str]:

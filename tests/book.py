@@ -37,7 +37,7 @@ UNASKED = {f"scored/{i.id}" for i in catalog.INDICATORS if i.scope == "pool"} - 
     "scored/pca_row_variance",
 }
 """What nobody has asked for: most scores across the pool."""
-UNASKED |= {"evidence/token_statistics_experienced", "evidence/cape"}
+UNASKED |= {"evidence/token_statistics_experienced", "evidence/cape", "evidence/semantic_pairs"}
 UNASKED |= {f"clustered/{method.id}" for method in CLUSTERINGS}
 ON_REQUEST = {"tuned", "mods", "explored", "targets"}
 """Stages that are made only where somebody asks for them."""

@@ -18,6 +18,8 @@ HEAVY = (
     "sklearn",
     "scipy",
     "numba",
+    "faiss",
+    "openai",
     "nltk",
     "simplemma",
     "lancedb",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import polars as pl
 
@@ -29,7 +30,7 @@ SOURCES_SCHEMA = {
 FILTERS_SCHEMA = {"source": pl.String, "rule": pl.String, "count": pl.Int64, "example": pl.String}
 QUARANTINED_SCHEMA = {"file": pl.String, "line": pl.Int64, "reason": pl.String}
 DUPLICATES_SCHEMA = {"row": pl.String, "twin": pl.String, "similarity": pl.Float64}
-MAP_COLUMNS = ("x", "y", "cluster", "chosen", "excerpt")
+MAP_COLUMNS = ("x", "y", "cluster", "chosen", "excerpt", "source", "decision", "reason")
 
 Triple = tuple[float | None, float | None, float | None]
 Values = Sequence[float | None] | pl.Series
@@ -82,8 +83,8 @@ class RecipeResult:
     budget: str
     """As it was asked for: ``60 rows``, ``10 %``."""
     selected: pl.DataFrame
-    """``rank, source, instruction, response, score, gain, reason`` (and ``row_id`` if known), best first. It may be
-    only the head of a long selection; ``decisions["selected"]`` tells the whole number."""
+    """``rank, source, instruction, response, score, gain, reason`` (``row_id``, ``weight`` too if known), best first.
+    It may be only the head of a long selection; ``decisions["selected"]`` tells the whole number."""
     decisions: Mapping[str, int]
     """Decision -> rows of the pool: ``selected`` and why the others were not."""
     measures: Mapping[str, Triple] = field(default_factory=dict)
@@ -118,6 +119,50 @@ class RecipeResult:
         return sum(self.decisions.values())
 
 
+@dataclass(frozen=True)
+class CorpusMap:
+    """The rows that a recipe chose from, as points of the plane."""
+
+    points: pl.DataFrame
+    """`MAP_COLUMNS`, a line for each row that is drawn: its place, the name of its cluster (null for none), whether it
+    was selected, the beginning of its instruction, its source, and what was decided on it, and why."""
+    layout: Literal["pca", "tsne"]
+    rows: int
+    """How many rows have a place on the map, drawn or not."""
+    selected: int
+    """How many of them were selected."""
+    unplaced: int = 0
+    """How many rows have no embedding, and so no place."""
+    largest: Sequence[str] = ()
+    """The names of the clusters with most rows, largest first."""
+    explained: float | None = None
+    """For ``pca``: the share of the embeddings' variance that the map's two axes show."""
+
+    def __post_init__(self) -> None:
+        """Refuses more points than there are rows."""
+        _need(self.points, MAP_COLUMNS, "corpus_map")
+        drawn, lit = self.points.height, int(self.points["chosen"].sum())
+        if lit > self.selected or drawn - lit > self.rows - self.selected:
+            raise ReportError(
+                f"corpus_map: {drawn} points, {lit} of them selected, but {self.rows} rows, {self.selected} selected"
+            )
+
+    @property
+    def drawn(self) -> str:
+        """In words, how many rows are drawn of how many."""
+        drawn, lit = self.points.height, int(self.points["chosen"].sum())
+        if drawn == self.rows:
+            said = f"All {drawn:,} rows are drawn, {lit:,} of them selected."
+        else:
+            of = f"all {lit:,}" if lit == self.selected else f"{lit:,} of the {self.selected:,}"
+            said = (
+                f"{drawn:,} of {self.rows:,} rows are drawn: {of} selected rows, and {drawn - lit:,} of the "
+                f"{self.rows - self.selected:,} others, each cluster in its share."
+            )
+        rest = "row has" if self.unplaced == 1 else "rows have"
+        return f"{said} {self.unplaced:,} {rest} no embedding, and so no place here." if self.unplaced else said
+
+
 def _empty(schema: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
     return pl.DataFrame(schema=dict(schema))
 
@@ -137,8 +182,7 @@ class ReportData:
     quarantined: pl.DataFrame = field(default_factory=lambda: _empty(QUARANTINED_SCHEMA))
     duplicates: pl.DataFrame = field(default_factory=lambda: _empty(DUPLICATES_SCHEMA))
     recipes: Sequence[RecipeResult] = ()
-    corpus_map: pl.DataFrame | None = None
-    """``x, y, cluster, chosen, excerpt``: a point for each row, wherever a projection put it."""
+    corpus_map: CorpusMap | None = None
     planted: Sequence[PlantedKind] = ()
     models: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -153,8 +197,6 @@ class ReportData:
         _need(self.filters, tuple(FILTERS_SCHEMA), "filters")
         _need(self.quarantined, tuple(QUARANTINED_SCHEMA), "quarantined")
         _need(self.duplicates, tuple(DUPLICATES_SCHEMA), "duplicates")
-        if self.corpus_map is not None:
-            _need(self.corpus_map, MAP_COLUMNS, "corpus_map")
         self._check_funnel()
         self._check_sources()
 

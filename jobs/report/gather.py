@@ -19,14 +19,19 @@ import polars as pl
 
 from assets.embedded import vectors_of
 from assets.selected import texts_of
-from jobs.report.data import FILTERS_SCHEMA, MIX_SCHEMA, PlantedKind, RecipeResult, ReportData
+from assets.views import clusters_of
+from jobs.report.data import FILTERS_SCHEMA, MAP_COLUMNS, MIX_SCHEMA, CorpusMap, PlantedKind, RecipeResult, ReportData
 from jobs.report.render import render_report
 from jobs.tables import drops
 from methods import catalog
+from methods.diversity.corpus_map import corpus_map, layout_of, thinned
 from resources.lake import Lake, Manifest
 
-MAP_ROWS = 5000
+MAP_ROWS = 4000
 """Points of the map at most: a browser draws no more at ease."""
+MAP_CLUSTERS = 8
+"""Clusters that have a colour of their own on the map."""
+REASON_CHARS, EXCERPT_CHARS = 160, 140
 DUPLICATES_SHOWN = 200
 
 
@@ -238,32 +243,75 @@ def _distributions(
     return found
 
 
-def _map(lake: Lake, definitions: dg.Definitions, recipe: str, pool: Sequence[str]) -> pl.DataFrame:
-    """The pool on its first two principal axes."""
+def _map(lake: Lake, definitions: dg.Definitions, recipe: str, pool: Sequence[str]) -> CorpusMap:
+    """The rows that the recipe looked at: t-SNE where there are few enough, else their two principal components."""
     ledger = _ledger(lake, recipe).unique("row_id", keep="first", maintain_order=True)
-    if ledger.height > MAP_ROWS:
-        chosen = ledger.filter(pl.col("decision") == "selected")
-        others = ledger.filter(pl.col("decision") != "selected").sample(
-            max(0, min(ledger.height - chosen.height, MAP_ROWS - min(chosen.height, MAP_ROWS // 2))), seed=0
-        )
-        ledger = pl.concat([others, chosen.sample(min(chosen.height, MAP_ROWS // 2), seed=0)])
     resources: Any = definitions.resources
     vectors = vectors_of(resources["lake"], resources["encoder"]).read(ledger["row_id"].to_list())
     fine = np.isfinite(vectors).all(axis=1)
-    here = vectors[fine].astype(np.float64)
-    centred = here - here.mean(axis=0)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    flat = centred @ axes[:, ::-1][:, :2]
-    labels = lake.scan(["clustered", "kmeans"]).select("row_id", "cluster").collect()
-    rows = ledger.filter(pl.Series(fine)).with_columns(
-        x=pl.Series(flat[:, 0]), y=pl.Series(flat[:, 1]), chosen=pl.col("decision") == "selected"
+    layout = layout_of(int(fine.sum()), "tsne")
+    points = corpus_map(vectors, layout)
+    labels = clusters_of(ledger["row_id"], lake.scan(["clustered", "kmeans"]).select("row_id", "cluster").collect())
+    selected = (ledger["decision"] == "selected").to_numpy()
+    shown = _shown(points, labels, selected)
+    names = _names(lake)
+    sizes = pl.Series("cluster", labels[fine & (labels >= 0)], dtype=pl.Int64).value_counts()
+    largest = sizes.sort("count", "cluster", descending=[True, False])["cluster"].head(MAP_CLUSTERS)
+    rows = ledger[shown].with_columns(
+        x=pl.Series(points[shown, 0], dtype=pl.Float64),
+        y=pl.Series(points[shown, 1], dtype=pl.Float64),
+        cluster=pl.Series([names.get(int(label)) for label in labels[shown]], dtype=pl.String),
+        chosen=pl.Series(selected[shown], dtype=pl.Boolean),
+        decision=_decided(),
+        reason=pl.col("reason").str.slice(0, REASON_CHARS),
     )
-    texts = texts_of(lake, rows["row_id"], pool).select("row_id", excerpt=pl.col("instruction").str.slice(0, 140))
+    texts = texts_of(lake, rows["row_id"], pool).select(
+        "row_id", excerpt=pl.col("instruction").str.slice(0, EXCERPT_CHARS)
+    )
+    return CorpusMap(
+        points=rows.join(texts, on="row_id", how="left", maintain_order="left").select(MAP_COLUMNS),
+        layout=layout,
+        rows=int(fine.sum()),
+        selected=int((selected & fine).sum()),
+        unplaced=int((~fine).sum()),
+        largest=[names[label] for label in largest if label in names],
+        explained=_explained(vectors[fine], points[fine]) if layout == "pca" else None,
+    )
+
+
+def _shown(points: np.ndarray, labels: np.ndarray, selected: np.ndarray) -> np.ndarray:
+    """The rows to draw: the selected ones, but no more than half of the map where there are others; then the others."""
+    lit, dark = (np.where(mask[:, None], points, np.nan) for mask in (selected, ~selected))
+    others = int(np.isfinite(dark).all(axis=1).sum())
+    keep = thinned(lit, labels, max(MAP_ROWS // 2, MAP_ROWS - others))
+    dark[keep] = points[keep]
+    return thinned(dark, labels, MAP_ROWS, keep=keep)
+
+
+def _decided() -> pl.Expr:
+    """A decision for a person: with the rank, or the rule."""
     return (
-        rows.join(labels, on="row_id", how="left")
-        .join(texts, on="row_id", how="left")
-        .select("x", "y", "cluster", "chosen", "excerpt")
+        pl.when(pl.col("decision") == "selected")
+        .then(pl.format("selected, rank {}", "rank"))
+        .when(pl.col("decision") == "dropped")
+        .then(pl.format("dropped: {}", pl.col("rule").str.replace_all("_", " ")))
+        .otherwise(pl.col("decision").str.replace_all("_", " "))
     )
+
+
+def _names(lake: Lake) -> dict[int, str]:
+    """What each cluster is about; its number keeps two of the same terms apart."""
+    about = lake.scan(["clustered", "kmeans_model"]).select("cluster", pl.col("top_terms").list.head(3).list.join(", "))
+    return {number: f"{number}: {terms}" if terms else str(number) for number, terms in about.collect().iter_rows()}
+
+
+def _explained(vectors: np.ndarray, points: np.ndarray) -> float | None:
+    """The share of the variance that two axes show."""
+    if not len(vectors):
+        return None
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    whole = float(np.einsum("ij,ij->", vectors, vectors, dtype=np.float64) / len(vectors) - mean @ mean)
+    return float(points.astype(np.float64).var(axis=0).sum()) / whole if whole > 1e-12 else None
 
 
 def _models(lake: Lake, pool: Sequence[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from jobs.report.data import STEPS, PlantedKind, Values
+from jobs.report.data import STEPS, CorpusMap, PlantedKind, Values
 
 Spec = dict[str, Any]
 COLOURS = {
@@ -26,7 +26,12 @@ COLOURS = {
     "selected": "#16958a",
 }
 CHOSEN, POOL, ESCAPED = (COLOURS["selected"], COLOURS["not_chosen"], COLOURS["quarantined"])
-MAP_POINTS = 3000
+CLUSTERS = ("#4f6bed", "#f76b15", "#8e4ec6", "#c9a400", "#d6409f", "#4ba3d9", "#a3683c", "#c93a40")
+"""Of the largest clusters on the map, in turn; none is near the colour of what is selected."""
+OTHERS, NONE = "other clusters", "no cluster"
+TOLD = {"excerpt": "instruction", "source": "source", "cluster": "cluster", "decision": "decision", "reason": "why"}
+"""What a point of the map tells when it is pointed at."""
+MAP_HEIGHT = 560
 BINS = 28
 MIX_LINES = 20
 
@@ -196,52 +201,63 @@ def distribution(selected: Values, pool: Values) -> tuple[Spec | None, str]:
     return _spec((bars + rules).properties(width="container", height=120)), "; ".join(notes)
 
 
-def corpus_map(frame: pl.DataFrame, points: int = MAP_POINTS) -> tuple[Spec, str]:
-    """The rows as points: near each other when they say alike things, coloured by cluster, chosen ones ringed.
-
-    Beyond `points`, evenly spaced rows are shown, chosen ones first, and the note says so.
-    """
+def corpus_map(of: CorpusMap) -> tuple[Spec, list[tuple[str, str, int]]]:
+    """The rows as points, the selected ones large and on top; and the legend: name, colour and number of points."""
     import altair as alt
 
-    frame = frame.filter(pl.col("x").is_finite() & pl.col("y").is_finite())
-    shown = frame
-    if frame.height > points:
-        chosen = _thin(frame.filter(pl.col("chosen")), points)
-        shown = pl.concat([chosen, _thin(frame.filter(~pl.col("chosen")), points - chosen.height)])
-    data = shown.select(
-        pl.col("x", "y").cast(pl.Float64).round(3),
-        pl.col("cluster").cast(pl.String).fill_null("none"),
+    drawn = of.points.filter(pl.col("x").is_finite() & pl.col("y").is_finite())
+    colours = dict(zip(of.largest, CLUSTERS, strict=False))
+    known = pl.when(pl.col("cluster").is_in(list(colours))).then("cluster").otherwise(pl.lit(OTHERS))
+    data = drawn.select(
+        pl.col("x", "y").cast(pl.Float64).round(4),
         "chosen",
-        pl.col("excerpt").cast(pl.String).fill_null("").str.slice(0, 140),
-        *([pl.col("source").cast(pl.String)] if "source" in shown.columns else []),
+        group=pl.when(pl.col("cluster").is_null()).then(pl.lit(NONE)).otherwise(known),
+        **{name: pl.col(name).cast(pl.String).fill_null("none") for name in TOLD},
     ).sort("chosen", maintain_order=True)
-    many = data["cluster"].n_unique() > 10
-    tooltip = [column for column in ("excerpt:N", "cluster:N", "source:N") if column[:-2] in data.columns]
+    colours |= {OTHERS: POOL, NONE: POOL}
+    lit = int(data["chosen"].sum())
+    small = 40 if data.height <= 1000 else 24
+    across, up = _sides(data, of.layout == "pca")
     axis = alt.Axis(labels=False, ticks=False, grid=False, domain=False)
+    hue = alt.Color("group:N", scale=alt.Scale(domain=list(colours), range=list(colours.values())), legend=None)
     chart = (
         alt.Chart(_inline(data.to_dicts()))
         .mark_circle()
         .encode(
-            x=alt.X("x:Q", title=None, axis=axis, scale=alt.Scale(zero=False, padding=12)),
-            y=alt.Y("y:Q", title=None, axis=axis, scale=alt.Scale(zero=False, padding=12)),
-            color=alt.Color(
-                "cluster:N", scale=alt.Scale(scheme="tableau20" if many else "tableau10"), legend=None, sort=None
+            x=alt.X("x:Q", title=None, axis=axis, scale=across),
+            y=alt.Y("y:Q", title=None, axis=axis, scale=up),
+            color=alt.condition("datum.chosen", alt.value(CHOSEN), hue),
+            opacity=alt.condition("datum.chosen", alt.value(1), alt.value(0.6)),
+            size=alt.condition(
+                "datum.chosen", alt.value(105 if lit <= 200 else 60 if lit <= 1000 else 34), alt.value(small)
             ),
-            opacity=alt.condition("datum.chosen", alt.value(1), alt.value(0.28)),
-            size=alt.condition("datum.chosen", alt.value(78), alt.value(26)),
-            stroke=alt.condition("datum.chosen", alt.value("#808890"), alt.value(None)),
-            tooltip=tooltip,
+            stroke=alt.condition("datum.chosen", alt.value("#ffffff"), alt.value(None)),
+            strokeWidth=alt.condition("datum.chosen", alt.value(1.4), alt.value(0)),
+            tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in TOLD.items()],
         )
     )
-    spec = _spec(chart.properties(width="container", height=420))
-    note = f"{data.height:,} of {frame.height:,} rows shown, evenly thinned" if data.height < frame.height else ""
-    return spec, note
+    counts = dict(data.filter(~pl.col("chosen")).group_by("group").len().iter_rows())
+    legend = [("selected", CHOSEN, lit), *((name, colour, counts.get(name, 0)) for name, colour in colours.items())]
+    return _spec(chart.properties(width="container", height=MAP_HEIGHT)), [line for line in legend if line[2]]
 
 
-def _thin(frame: pl.DataFrame, n: int) -> pl.DataFrame:
-    if frame.height <= n:
-        return frame
-    return frame[np.linspace(0, frame.height - 1, n).astype(np.int64)] if n > 0 else frame.head(0)
+def _sides(places: pl.DataFrame, alike: bool) -> tuple[Any, Any]:
+    """The scales of the map: of the same unit whatever the width of the page (`alike`), or each as wide as it can be.
+
+    Where distances mean something they must not be distorted; elsewhere the map may fill the page.
+    """
+    import altair as alt
+
+    if not alike or places.is_empty():
+        return (alt.Scale(zero=False, nice=False, padding=14),) * 2
+    (left, low), (right, high) = (places.select(end).row(0) for end in (pl.min("x", "y"), pl.max("x", "y")))
+    half = f"max({max(high - low, 1e-9) * 0.53:.6g}, {max(right - left, 1e-9) * 0.52:.6g} * height / width)"
+
+    def scale(middle: float, unit: str) -> Any:
+        low, high = (alt.ExprRef(f"{middle:.6g} {sign} {half}{unit}") for sign in "-+")
+        return alt.Scale(domainMin=low, domainMax=high, zero=False, nice=False)
+
+    return scale((left + right) / 2, " * width / height"), scale((low + high) / 2, "")
 
 
 def shares_of(counts: Mapping[str, int]) -> list[tuple[str, int, float]]:

@@ -20,9 +20,9 @@ from typing import Any
 import polars as pl
 
 from jobs.report import plots
-from jobs.report.data import PlantedKind, RecipeResult, ReportData, ReportError
+from jobs.report.data import CorpusMap, PlantedKind, RecipeResult, ReportData, ReportError
 
-__all__ = ["PlantedKind", "RecipeResult", "ReportData", "ReportError", "render_report"]
+__all__ = ["CorpusMap", "PlantedKind", "RecipeResult", "ReportData", "ReportError", "render_report"]
 
 PAGE = Path(__file__).resolve().parent / "page"
 FIRST_ROWS = 25
@@ -86,9 +86,9 @@ class _Figures:
         spec, note = plots.distribution(selected, pool)
         return (None if spec is None else _json(spec)), note
 
-    def corpus_map(self, frame: pl.DataFrame) -> tuple[Any, str]:
-        spec, note = plots.corpus_map(frame)
-        return _json(spec), note
+    def corpus_map(self, of: CorpusMap) -> tuple[Any, list[tuple[str, str, int]]]:
+        spec, legend = plots.corpus_map(of)
+        return _json(spec), legend
 
 
 def _json(value: object) -> Any:
@@ -161,6 +161,7 @@ def _recipe(recipe: RecipeResult) -> dict[str, Any]:
         "mixes": groups,
         "decisions": plots.shares_of(recipe.decisions),
         "rows": recipe.selected.sort("rank").head(FIRST_ROWS).to_dicts(),
+        "weighs": "weight" in recipe.selected.columns and bool((recipe.selected["weight"] != 1).any()),
     }
 
 

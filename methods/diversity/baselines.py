@@ -20,6 +20,8 @@ LEAST = 1e-10
 """A conditional variance at or below this is rounding: the row lies in the span of those chosen."""
 _STALE = 64
 """Rows computed anew together."""
+_SHORT = 4096
+"""Rows of the largest values that are looked at before all others are."""
 
 
 def mmr(candidates: Candidates, budget: int, seed: int = 0, weight: float = 0.5, normalize: bool = True) -> Chosen:
@@ -125,6 +127,7 @@ class _Determinant:
         self.taken = 0
         for part in blocks(len(vectors)):
             self._know(np.arange(part.start, part.stop))
+        self.short, self.rest = np.arange(0), np.inf
 
     def _know(self, rows: np.ndarray) -> None:
         some = self.vectors[rows].astype(np.float64)
@@ -140,18 +143,34 @@ class _Determinant:
 
     def best(self) -> int:
         """The row of the largest value, the first within 1e-9; -1 where none is left."""
+        size = _SHORT
         while True:
-            top = float(self.value.max(initial=-np.inf))
-            if top == -np.inf:
-                return -1
-            row = int(np.argmax(self.value))
-            if self.known_at[row] == self.taken:
-                row = int(np.argmax(self.value >= top - 1e-9))
+            value = self.value[self.short]
+            top = float(value.max(initial=-np.inf))
+            if not top > self.rest + 1e-9:  # another row may be as good
+                if len(self.short) == len(self.value):
+                    return -1
+                self._shorten(size)
+                size *= 4
+                continue
+            at = int(np.argmax(value))
+            if self.known_at[self.short[at]] == self.taken:
+                at = int(np.argmax(value >= top - 1e-9))
+            row = int(self.short[at])
             if self.known_at[row] == self.taken:
                 return row
-            some = min(_STALE, len(self.value))
-            likely = np.union1d(np.argpartition(self.value, -some)[-some:], [row])
+            some = min(_STALE, len(value))
+            likely = self.short[np.union1d(np.argpartition(value, -some)[-some:], [at])]
             self._know(likely[(self.known_at[likely] < self.taken) & (self.value[likely] > -np.inf)])
+
+    def _shorten(self, size: int) -> None:
+        """The rows of the largest values, ascending, and the largest of the others: a bound, for values only fall."""
+        n = len(self.value)
+        if size >= n:
+            self.short, self.rest = np.arange(n), -np.inf
+            return
+        places = np.argpartition(self.value, n - size)
+        self.short, self.rest = np.sort(places[n - size :]), float(self.value[places[: n - size]].max())
 
     def take(self, row: int) -> None:
         vector = self.vectors[row].astype(np.float64)

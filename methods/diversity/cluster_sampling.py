@@ -116,9 +116,9 @@ def cluster_clip(candidates: Candidates, budget: int, seed: int, k: int | None =
     6, 2 and 1 rows and b = 9 give 4, 3, 2 for c = 2 and 6, 2, 1 for c = 1. A cluster's rows are seen in an order drawn
     by `seed`, again and again until its q_j is used up.
 
-    Gain: how often the row is to be seen in training, from 1 to c. A choice holds a row once; the gains add up to
-    min(b, c N), so that with c > 1 there can be fewer rows than the budget. Whoever trains must repeat the rows by
-    their gains. With c = 1 every gain is 1, and the choice is a plain subset.
+    Gain and weight: how often the row is to be seen in training, from 1 to c. A choice holds a row once; the weights
+    add up to min(b, c N), so that with c > 1 there can be fewer rows than the budget. Whoever trains must repeat the
+    rows by their weights. With c = 1 every weight is 1, and the choice is a plain subset.
 
     Parameters: `clip` is c (5; not verified in the paper). `k` None takes the pool's clusters (a negative label is a
     cluster too); a number looks for so many by spherical k-means (the paper: 2,000).
@@ -147,7 +147,8 @@ def cluster_clip(candidates: Candidates, budget: int, seed: int, k: int | None =
         f"to be seen {_times(times[i])}: cluster {names[c]} ({sizes[c]} rows) is seen {_times(quota[c])}"
         for i, c in zip(rounds, cluster[rounds], strict=True)
     ]
-    return Chosen(order[rounds].astype(np.int64), times[rounds].astype(np.float64), reason)
+    seen = times[rounds].astype(np.float64)
+    return Chosen(order[rounds].astype(np.int64), seen, reason, weight=seen)
 
 
 def _times(count: int) -> str:
@@ -298,7 +299,7 @@ SELECTORS = (
         section="4.3",
         equation="q_j = min(level, c |C_j|), sum_j q_j = min(b, c N)",
         paper="Shao et al. 2024, ClusterClip, arXiv 2402.14526",
-        meaning="Every topic is seen equally often, with rows of small topics repeated a few times at most. The gain "
+        meaning="Every topic is seen equally often, with rows of small topics repeated a few times at most. The weight "
         "is how often to repeat the row in training.",
         needs=("vectors", "clusters"),
         params={"k": None, "clip": 5},

@@ -149,10 +149,11 @@ def spectral(
 
     Strength: the cosine to the normalised mean of the cluster's vectors.
 
-    Parameters: `k` clusters (None: the root of the number of rows, at most 200); `neighbours` 10. Up to 1,500 rows all
-    eigenvectors are computed, above by LOBPCG with a start drawn by the seed. Above `most` rows the graph runs over
-    `landmarks`, centres of a mini-batch k-means: each row is tied to its 5 nearest with weights exp(-(1 - cos)/s), s
-    the mean distance, scaled to sum 1 (Z); the eigenvectors of Z D^-1 Z^T come from the landmarks' small matrix.
+    Parameters: `k` clusters (None: the root of the number of rows, at most 200); `neighbours` 10. Up to 1,500 rows (5 k
+    if that is more) all eigenvectors are computed, from the whole matrix; above by LOBPCG with a start drawn by the
+    seed. Above `most` rows the graph runs over `landmarks`, centres of a mini-batch k-means: each row is tied to its 5
+    nearest with weights exp(-(1 - cos)/s), s the mean distance, scaled to sum 1 (Z); the eigenvectors of Z D^-1 Z^T
+    come from the landmarks' small matrix.
 
     Memory: the vectors, their lists of neighbours and n x k numbers. Time: all pairs once (not with landmarks).
 

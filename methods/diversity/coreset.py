@@ -45,6 +45,11 @@ def k_center_greedy(
     """
     vectors = np.ascontiguousarray(require(candidates, "vectors", "k_center_greedy"), dtype=np.float32)
     n = len(vectors)
+    longest = float(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64).max(initial=0.0))
+    if not np.isfinite(longest):
+        raise ValueError("k_center_greedy: a candidate has no vector; drop such rows, with a reason, before it")
+    if start is not None and len(given):
+        raise ValueError("k_center_greedy begins at the rows given, or at start: leave one of them out")
     known = _indices(given, n, "given")
     n_take = min(at_most(candidates, budget), n - len(known))
     order: list[int] = []
@@ -57,8 +62,7 @@ def k_center_greedy(
     if wanted:
         from methods.numerics.covering import farthest_first
 
-        step = TIE * float(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64).max())
-        found, beside = farthest_first(vectors, np.array(known or order, dtype=np.int64), wanted, step or 1.0)
+        found, beside = farthest_first(vectors, np.array(known or order, dtype=np.int64), wanted, TIE * longest or 1.0)
         order += found.tolist()
         nearest += beside.tolist()
     away = [_distance(vectors, i, j) for i, j in zip(order, nearest, strict=True)]

@@ -15,7 +15,7 @@ from math import frexp
 import numpy as np
 
 from methods.kinds import Candidates, Chosen, Selector
-from methods.numerics.similarity import BLOCK, QUANTUM, QUANTUM_BITS, TILE, blocks, on_grid, usable_rows
+from methods.numerics.similarity import BLOCK, QUANTUM, QUANTUM_BITS, blocks, in_two, on_grid, usable_rows
 from methods.selection.basic import at_most, require
 
 TIE = 1e-6
@@ -25,8 +25,8 @@ EXACT_UP_TO = 50_000
 LOOK_AHEAD = 16
 """Rows whose products are made together with those of the pick, for they are likely to be picked soon (not in
 herding, where a pick makes the rows like it less likely)."""
-KEPT_BYTES = 2**29
-"""The pool is held in float64 where that is at most this large (175,000 rows of 384); above, it is turned in blocks."""
+TILE = 1024
+"""Rows turned to float64 at a time: few enough to stay in the cache, where the product finds them."""
 
 
 # --- herding ----------------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def herding_greedy(candidates: Candidates, budget: int, seed: int = 0) -> Chosen
 
     A row is taken once (classic kernel herding may repeat one). The inner products with s grow by those with the last
     pick: a product of one row with all a step. Costs within 1e-6 (times about the largest squared length) are tied and
-    go to the lowest index. Memory: the vectors, twice where they are small (`KEPT_BYTES`).
+    go to the lowest index. Memory: the vectors once more, and some numbers a row.
 
     Gain: by how much the pick brought the mean of the chosen rows nearer to the pool's, negative where it took it
     farther away; NaN for the first row. `nearest`: by Euclidean distance.
@@ -172,7 +172,7 @@ class _Products:
     """Exact inner products of the pool's rows, which are scaled by a power of two to be no longer than 1."""
 
     def __init__(self, vectors: np.ndarray) -> None:
-        longest = max(_longest(vectors[part]) for part in blocks(len(vectors)))
+        longest = float(np.max([_longest(vectors[part]) for part in blocks(len(vectors))]))  # NaN if one of them is
         if not np.isfinite(longest):
             raise ValueError("a candidate has no vector; drop such rows, with a reason, before choosing")
         # Unit vectors are longer than 1 by rounding now and then; the products have room for that (up to 1.01).
@@ -185,23 +185,20 @@ class _Products:
             grid = on_grid(vectors[part].astype(np.float64) / self.scale)
             self.vectors[part], self.squared[part] = grid, np.einsum("ij,ij->i", grid, grid)
             self.sum += grid.sum(axis=0)
-        self.wide = self.vectors.astype(np.float64) if 8 * vectors.size <= KEPT_BYTES else None
         self._ahead: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.squared)
 
     def part(self, rows: slice) -> np.ndarray:
-        return self.wide[rows] if self.wide is not None else self.vectors[rows].astype(np.float64)
+        return self.vectors[rows].astype(np.float64)
 
     def row(self, row: int) -> np.ndarray:
         return self.vectors[row].astype(np.float64)
 
     def with_sum(self) -> np.ndarray:
-        """Products of all rows with the sum of all rows: its high and its low bits apart, so that both are exact."""
-        bits = frexp(float(np.linalg.norm(self.sum)))[1]
-        high = np.rint(self.sum * 2.0 ** (26 - bits)) * 2.0 ** (bits - 26)
-        found = self._made(np.stack([high, self.sum - high]))
+        """Products of all rows with the sum of all rows."""
+        found = self._made(in_two(self.sum))
         return found[0] + found[1]
 
     def column(self, row: int) -> np.ndarray:

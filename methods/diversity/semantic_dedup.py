@@ -14,10 +14,11 @@ import numpy as np
 
 from methods.diversity.clusters import default_k
 from methods.diversity.coreset import Walk
+from methods.diversity.facility import all_vectors
 from methods.kinds import Candidates, Chosen, Selector
 from methods.numerics import kmeans
-from methods.numerics.similarity import QUANTUM, QUANTUM_BITS, TILE, blocks, on_grid, units, usable_rows
-from methods.selection.basic import at_most, largest_remainder, require
+from methods.numerics.similarity import QUANTUM, QUANTUM_BITS, TILE, blocks, on_grid, units
+from methods.selection.basic import at_most, largest_remainder, places_within, require
 
 Order = Literal["hard", "easy", "random"]
 Semantics = Literal["reference", "greedy"]
@@ -67,7 +68,7 @@ def semdedup(
     `greedy` bisects. A cluster above 50,000 rows is split by another k-means, and its parts are not compared with each
     other; the order stays that of the whole cluster.
     """
-    vectors = _vectors(candidates, "semdedup")
+    vectors = all_vectors(candidates, "semdedup")
     if clusters not in get_args(Clusters):
         raise ValueError(f"semdedup: clusters are own or given, got {clusters!r}")
     n_take = at_most(candidates, budget)
@@ -123,7 +124,7 @@ def d4(
         raise ValueError(f"d4: dedup is a share above 0 and at most 1, got {dedup}")
     if scope not in get_args(Scope):
         raise ValueError(f"d4: the scope is global or cluster, got {scope!r}")
-    vectors = _vectors(candidates, "d4")
+    vectors = all_vectors(candidates, "d4")
     n_take = at_most(candidates, budget)
     n_left = max(n_take, round(dedup * len(vectors)))
     layout = _layout(vectors, None, k, seed, order)
@@ -151,12 +152,9 @@ def farthest(away: np.ndarray, label: np.ndarray, n_take: int, scope: Scope) -> 
     ranked = np.argsort(-away, kind="stable")
     if scope == "global" or not n_take:
         return ranked[:n_take]
-    names, sizes = np.unique(label, return_counts=True)
+    _, cluster, sizes = np.unique(label[ranked], return_inverse=True, return_counts=True)
     quota = largest_remainder(n_take * sizes / len(away), n_take)
-    kept = np.zeros(len(away), dtype=bool)
-    for name, most in zip(names, quota, strict=True):
-        kept[ranked[label[ranked] == name][:most]] = True
-    return ranked[kept[ranked]]
+    return ranked[places_within(cluster, sizes) < quota[cluster]]
 
 
 # --- clusters and their order -----------------------------------------------------------------------------------------
@@ -328,13 +326,6 @@ def _nearest_chosen(vectors: np.ndarray, label: np.ndarray, order: np.ndarray) -
         before, _ = _nearest_before(on_grid(vectors[order[places]]))
         nearest[places] = np.where(before >= 0, order[places][before], -1)
     return nearest
-
-
-def _vectors(candidates: Candidates, method: str) -> np.ndarray:
-    vectors = require(candidates, "vectors", method)
-    if len(usable_rows(vectors)) < len(vectors):
-        raise ValueError(f"{method}: a candidate has no vector; drop such rows, with a reason, before it")
-    return vectors
 
 
 SELECTORS = (

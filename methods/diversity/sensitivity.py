@@ -34,8 +34,9 @@ def sensitivity_sampling(
     has a loss: one loss a cluster is enough. Losses (2, 2, 1, 1) and squared distances (0, 4, 0, 1) give
     p = 2/11, 6/11, 1/11, 2/11, and for b = 2 weights 2.75, .9167, 5.5, 2.75. Where all s are 0, p is uniform.
 
-    Gain: the weight, which is part of the method: the sum of weight times loss over the chosen rows estimates the sum
-    of the losses over the pool without bias. Whoever trains must weigh the rows' losses by it. p stands in the reason.
+    Gain and weight: the row's weight, which is part of the method: the sum of weight times loss over the chosen rows
+    estimates the sum of the losses over the pool without bias. Whoever trains must weigh the rows' losses by it. p
+    stands in the reason.
 
     Parameters: `loss` names the indicator that holds the losses; None takes the only one that the recipe reads, or the
     score where it reads none. Losses are never negative, lower is easier; rows may lack one (or have an infinite one),
@@ -74,7 +75,7 @@ def sensitivity_sampling(
         f"(row {candidates.row_ids[int(centre[cluster[rows[i]]])]}), {distance[rows[i]]:.4f} away; weight {w:.6g}"
         for i, m, w in zip(drawn, times, weight, strict=True)
     ]
-    return Chosen(rows[drawn].astype(np.int64), weight, reason, refused=refused)
+    return Chosen(rows[drawn].astype(np.int64), weight, reason, refused=refused, weight=weight)
 
 
 def probabilities(
@@ -170,8 +171,8 @@ SELECTORS = (
         section="4.3",
         equation="p_i = s_i / sum s,  s_i = loss(c_j) + Lambda ||g(x_i) - mean(C_j)||^z,  weight 1 / (b p_i)",
         paper="Axiotis et al. 2024, arXiv 2402.17327",
-        meaning="Rows are likelier where the model is bad and where a topic is wide. The gain is the weight that the "
-        "row needs in training so that the choice stands for the whole pool.",
+        meaning="Rows are likelier where the model is bad and where a topic is wide. The weight is what the "
+        "row must count for in training so that the choice stands for the whole pool.",
         needs=("vectors", "clusters", "values"),
         params={"loss": None, "k": None, "z": 2.0, "scale": 1.0, "replacement": True},
         select=sensitivity_sampling,

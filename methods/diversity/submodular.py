@@ -12,7 +12,7 @@ from methods.diversity.facility import all_vectors
 from methods.diversity.maximise import Bonus, Similarity, Way, maximise
 from methods.kinds import Candidates, Chosen, Selector
 from methods.numerics.columns import Columns
-from methods.numerics.similarity import QUANTUM, QUANTUM_BITS, blocks
+from methods.numerics.similarity import QUANTUM, QUANTUM_BITS, blocks, in_two
 from methods.selection.basic import at_most, quotas, require
 
 
@@ -153,7 +153,8 @@ def graph_cut(vectors: np.ndarray, n_take: int) -> tuple[np.ndarray, np.ndarray]
         total += columns.grid[part].sum(axis=0, dtype=np.float64)
     value = np.empty(len(vectors))
     for part in blocks(len(vectors)):
-        value[part] = np.rint(columns.grid[part].astype(np.float64) @ total * 2.0**QUANTUM_BITS)
+        high, low = in_two(total) @ columns.grid[part].astype(np.float64).T
+        value[part] = np.rint((high + low) * 2.0**QUANTUM_BITS)
     order = np.empty(n_take, dtype=np.int64)
     gain = np.empty(n_take)
     for place in range(n_take):

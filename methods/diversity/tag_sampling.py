@@ -5,6 +5,9 @@ Here belongs the choice by tags that a row has. Giving tags, and measuring how m
 
 from __future__ import annotations
 
+from bisect import insort
+from collections import Counter
+
 import numpy as np
 import polars as pl
 
@@ -44,14 +47,17 @@ def instag_sampling(candidates: Candidates, budget: int, seed: int = 0) -> Chose
     gain: list[int] = []
     reason: list[str] = []
     number = 0
+    groups_with = Counter(tag for group in groups for tag in group.tags)
     while groups and len(order) < n_take:
         number += 1
-        for row, added, n_tags in _one_pass(groups, n_take - len(order)):
-            order.append(row)
+        taken = _one_pass(groups, set(groups_with), n_take - len(order))
+        for place, added in taken:
+            n_tags = len(groups[place].tags)
+            order.append(groups[place].rows.pop())
             gain.append(len(added))
             names = ", ".join(added[:NAMED]) + (", ..." if len(added) > NAMED else "")
             reason.append(f"pass {number}: {len(added)} of its {n_tags} tags not seen before ({names})")
-        groups = sorted((group for group in groups if group.rows), key=_Group.place)
+        _put_back(groups, [place for place, _ in taken], groups_with)
     if len(order) < n_take:
         rest = np.random.default_rng(seed).permutation(untagged)[: n_take - len(order)].tolist()
         order += rest
@@ -89,18 +95,30 @@ def _groups(tags: pl.Series) -> tuple[list[_Group], list[int]]:
     return sorted(found.values(), key=_Group.place), untagged[::-1]
 
 
-def _one_pass(groups: list[_Group], most: int) -> list[tuple[int, list[str], int]]:
-    """Rows taken in a pass, with the tags that each added and the number of its tags; they leave their groups."""
-    unseen = {tag for group in groups for tag in group.tags}
-    taken: list[tuple[int, list[str], int]] = []
-    for group in groups:
+def _one_pass(groups: list[_Group], unseen: set[str], most: int) -> list[tuple[int, list[str]]]:
+    """Places of the groups whose first row a pass takes, with the tags that each adds; ``unseen`` is used up."""
+    taken: list[tuple[int, list[str]]] = []
+    for place, group in enumerate(groups):
         if len(taken) == most or not unseen:
             break
         added = [tag for tag in group.tags if tag in unseen]
         if added:
             unseen.difference_update(added)
-            taken.append((group.rows.pop(), added, len(group.tags)))
+            taken.append((place, added))
     return taken
+
+
+def _put_back(groups: list[_Group], places: list[int], groups_with: Counter[str]) -> None:
+    """Groups that a row was taken from go where their next row stands; those without one leave, with their tags."""
+    moved = [groups.pop(place) for place in reversed(places)]
+    for group in moved:
+        if group.rows:
+            insort(groups, group, key=_Group.place)
+            continue
+        for tag in group.tags:
+            groups_with[tag] -= 1
+            if not groups_with[tag]:
+                del groups_with[tag]
 
 
 SELECTORS = (

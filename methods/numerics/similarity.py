@@ -14,6 +14,7 @@ What is done with the cosines (nearest neighbours, clusters, filters) does not b
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import frexp
 
 import numpy as np
 
@@ -63,6 +64,17 @@ def on_grid(vectors: np.ndarray) -> np.ndarray:
     np.rint(grid, out=grid)
     grid *= 2.0**-GRID_BITS
     return grid
+
+
+def in_two(total: np.ndarray) -> np.ndarray:
+    """(2, d): a sum of vectors on the grid as its high and its low bits.
+
+    Products of a vector on the grid with either are exact, for sums of some millions of vectors; those with the sum
+    itself are not, and may differ between copies of a row.
+    """
+    bits = frexp(float(np.linalg.norm(total)))[1]
+    high = np.rint(total * 2.0 ** (GRID_BITS - bits)) * 2.0 ** (bits - GRID_BITS)
+    return np.stack([high, total - high])
 
 
 def units(left: np.ndarray, right: np.ndarray) -> np.ndarray:

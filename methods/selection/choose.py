@@ -4,21 +4,22 @@ Here belongs the order of the steps (copies, gates, score, near-duplicates, sele
 The steps themselves are the methods of `aggregate`, `twins` and the selectors of the catalogue.
 
 The ledger has one line for each row in: ``decision`` is ``selected``, ``dropped`` (with the ``rule`` that dropped it)
-or ``not_chosen``. Rows in = selected + dropped + not chosen, always.
+or ``not_chosen``. Rows in = selected + dropped + not chosen, always. A selected row has a ``weight``, what it counts
+for in training: 1 where the selector says nothing else. Other rows have none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from methods.kinds import Candidates, Indicator, Selector, Target
+from methods.filters import semantic
+from methods.kinds import Candidates, Chosen, Indicator, Selector, Target
 from methods.selection.aggregate import gate
-from methods.selection.recipe import Recipe, budget_rows
+from methods.selection.recipe import TO_BUDGET, Recipe, budget_rows
 from methods.selection.twins import resolve
 
 LEDGER_SCHEMA = {
@@ -33,8 +34,12 @@ LEDGER_SCHEMA = {
     "rank": pl.Int64,
     "score": pl.Float64,
     "gain": pl.Float64,
+    "weight": pl.Float64,
     "nearest": pl.String,
 }
+NUMBERS = ("rank", "gain", "weight", "nearest")
+"""What is told of a selected row alone."""
+DECIDED = ("row_id", "decision", "rule", "reason", "twin", *NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class Ingredients:
     """The tags of these rows, in their order; null where there are none."""
     targets: Callable[[], Mapping[str, Target]] | None = None
     """What the recipe wants to be good at, by name."""
+    semantic_pairs: pl.DataFrame | None = None
+    """Pairs by the cosine of the rows' vectors (`semantic.PAIRS_SCHEMA`), where the recipe drops those."""
 
 
 def choose(
@@ -74,7 +81,11 @@ def choose(
     table = _wide(pool, data.values)
     left = _gated(recipe, table, ledger)
     left = _scored(recipe, indicators, left, ledger)
-    left = _without_twins(recipe, left, data.pairs, ledger)
+    if recipe.duplicates is not None:
+        left = _without(left, resolve(_preferred(left), data.pairs, recipe.duplicates), "near_duplicate", ledger)
+    if recipe.semantic_duplicates is not None and data.semantic_pairs is not None:
+        gone = _same_meaning(_preferred(left), data.semantic_pairs, recipe.semantic_duplicates, wanted)
+        left = _without(left, gone, "semantic_duplicate", ledger)
     left, vectors = _with_vectors(selector, left, data, ledger)
     candidates = Candidates(
         row_ids=left["row_id"],
@@ -96,10 +107,30 @@ def choose(
     )
     ids = left["row_id"]
     places = chosen.nearest if chosen.nearest is not None else np.full(len(chosen.order), -1)
-    nearest = [ids[int(i)] if i >= 0 else None for i in places]
-    ledger.select(ids.gather(chosen.order), chosen.gain, chosen.reason, nearest)
-    ledger.pass_over({ids[int(i)]: why for i, why in chosen.refused.items()})
+    ledger.select(
+        pl.DataFrame(
+            {
+                "row_id": ids.gather(chosen.order),
+                "rank": np.arange(1, len(chosen.order) + 1),
+                "gain": chosen.gain,
+                "weight": weights_of(chosen, selector.id),
+                "reason": pl.Series(chosen.reason, dtype=pl.String),
+                "nearest": ids.gather(pl.Series(places, dtype=pl.Int64).replace({-1: None})),
+            }
+        )
+    )
+    ledger.pass_over(ids.gather(list(chosen.refused)), list(chosen.refused.values()))
     return ledger.frame(left.select("row_id", "score") if "score" in left.columns else None)
+
+
+def weights_of(chosen: Chosen, selector: str) -> np.ndarray:
+    """What each chosen row counts for in training: 1 unless the selector says otherwise; nonsense is refused."""
+    if chosen.weight is None:
+        return np.ones(len(chosen.order))
+    weight = np.asarray(chosen.weight, dtype=np.float64)
+    if weight.shape != (len(chosen.order),) or not (np.isfinite(weight) & (weight > 0)).all():
+        raise ValueError(f"selector {selector}: every chosen row needs a weight, finite and above 0")
+    return weight
 
 
 def _wide(pool: pl.DataFrame, values: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
@@ -119,11 +150,12 @@ def _gated(recipe: Recipe, table: pl.DataFrame, ledger: _Ledger) -> pl.DataFrame
     keep = np.ones(table.height, dtype=bool)
     for name, rule in recipe.gates.items():
         inside, reasons = gate(table[name], rule)
-        statuses = table[f"{name} status"]
-        for i in np.flatnonzero(keep & ~inside):
-            status = statuses[int(i)]
-            why = f"{name}: {reasons[int(i)]}" if status == "ok" else f"{name} has no value ({status})"
-            ledger.drop(table["row_id"][int(i)], f"gate {name}", why)
+        out = np.flatnonzero(keep & ~inside)
+        gone = table[out].select("row_id", status=f"{name} status")
+        gone = gone.with_columns(pl.Series("why", [reasons[i] for i in out], dtype=pl.String))
+        why = pl.when(pl.col("status") == "ok").then(pl.format(f"{name}: {{}}", "why"))
+        gone = gone.with_columns(why=why.otherwise(pl.format(f"{name} has no value ({{}})", "status")))
+        ledger.drop(gone["row_id"], f"gate {name}", gone["why"])
         keep &= inside
     return table.filter(pl.Series(keep, dtype=pl.Boolean))
 
@@ -135,23 +167,41 @@ def _scored(recipe: Recipe, indicators: Mapping[str, Indicator], table: pl.DataF
     names = list(recipe.score.indicators)
     scores = recipe.score.of(table.select("row_id", *names), indicators)
     table = table.with_columns(score=scores["value"])
-    for line in table.filter(pl.col("score").is_null()).iter_rows(named=True):
-        why = ", ".join(f"{name} is {line[f'{name} status']}" for name in names if line[name] is None)
-        ledger.drop(line["row_id"], "no score", why or "the score could not be computed")
+    gaps = [pl.when(pl.col(name).is_null()).then(pl.format(f"{name} is {{}}", f"{name} status")) for name in names]
+    gone = table.filter(pl.col("score").is_null())
+    gone = gone.select("row_id", why=pl.concat_str(gaps, separator=", ", ignore_nulls=True))
+    ledger.drop(gone["row_id"], "no score", gone["why"].replace("", "the score could not be computed"))
     return table.filter(pl.col("score").is_not_null())
 
 
-def _without_twins(recipe: Recipe, table: pl.DataFrame, pairs: pl.DataFrame, ledger: _Ledger) -> pl.DataFrame:
-    """Near-duplicates of a row that stays go: the better scored stays, or the first where there is no score."""
-    if recipe.duplicates is None:
-        return table
-    order = table.with_row_index("at")
-    if "score" in table.columns:
-        order = order.sort("score", "at", descending=[True, False])
-    gone = resolve(order["row_id"], pairs, recipe.duplicates)
+LIKENESS = {
+    "near_duplicate": "{:.0%} the same as row {}",
+    "semantic_duplicate": "means the same (cosine {:.3f}) as row {}",
+}
+
+
+def _preferred(table: pl.DataFrame) -> pl.Series:
+    """The rows, those to keep rather first: the better scored, or the first where there is no score."""
+    if "score" not in table.columns:
+        return table["row_id"]
+    return table.with_row_index("at").sort("score", "at", descending=[True, False])["row_id"]
+
+
+def _same_meaning(preferred: pl.Series, pairs: pl.DataFrame, threshold: float | str, wanted: int) -> pl.DataFrame:
+    """Who goes for a row of the same meaning: from a cosine upwards, or down to the one that leaves the budget."""
+    if threshold == TO_BUDGET:
+        return semantic.dedup_to(preferred, pairs, wanted).dropped
+    return semantic.drop_at(preferred, pairs, float(threshold)).dropped
+
+
+def _without(table: pl.DataFrame, gone: pl.DataFrame, rule: str, ledger: _Ledger) -> pl.DataFrame:
+    """Twins of a row that stays go."""
     better = "scores better" if "score" in table.columns else "comes first"
-    for row, twin, similarity in gone.select("row_id", "twin", "similarity").iter_rows():
-        ledger.drop(row, "near_duplicate", f"{similarity:.0%} the same as row {twin}, which {better}", twin)
+    told = [
+        f"{LIKENESS[rule].format(similarity, twin)}, which {better}"
+        for twin, similarity in gone.select("twin", "similarity").iter_rows()
+    ]
+    ledger.drop(gone["row_id"], rule, pl.Series("why", told, dtype=pl.String), gone["twin"])
     return table.join(gone, on="row_id", how="anti", maintain_order="left")
 
 
@@ -163,8 +213,8 @@ def _with_vectors(
         return table, None
     vectors = data.vectors(table["row_id"])
     there = np.isfinite(vectors).all(axis=1)
-    for row in table["row_id"].filter(pl.Series(~there, dtype=pl.Boolean)):
-        ledger.drop(row, "no_embedding", "the row has no embedding")
+    blind = table["row_id"].filter(pl.Series(~there, dtype=pl.Boolean))
+    ledger.drop(blind, "no_embedding", ["the row has no embedding"] * len(blind))
     return table.filter(pl.Series(there, dtype=pl.Boolean)), vectors[there]
 
 
@@ -180,34 +230,32 @@ def _raw(table: pl.DataFrame, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 class _Ledger:
-    """The decisions as they fall, by row id; lines of copies are added at the end."""
+    """The decisions as they fall, a table for each step; lines of copies are added at the end."""
 
     def __init__(self, rows: pl.DataFrame) -> None:
         self.rows = rows
-        self.decisions: dict[str, dict[str, Any]] = {}
+        self.steps = [pl.DataFrame(schema={name: LEDGER_SCHEMA[name] for name in DECIDED})]
 
-    def drop(self, row_id: str, rule: str, reason: str, twin: str | None = None) -> None:
-        self.decisions[row_id] = {"decision": "dropped", "rule": rule, "reason": reason, "twin": twin}
+    def drop(
+        self, ids: pl.Series, rule: str, reasons: Sequence[str] | pl.Series, twins: pl.Series | None = None
+    ) -> None:
+        gone = {"row_id": ids, "reason": pl.Series(reasons, dtype=pl.String)}
+        named = pl.lit(None, pl.String) if twins is None else pl.lit(twins)
+        self._note("dropped", pl.DataFrame(gone).with_columns(rule=pl.lit(rule), twin=named))
 
-    def select(self, ids: pl.Series, gain: np.ndarray, reasons: list[str], nearest: list[str | None]) -> None:
-        for rank, (row_id, g, reason, near) in enumerate(zip(ids, gain, reasons, nearest, strict=True), start=1):
-            self.decisions[row_id] = {
-                "decision": "selected",
-                "rank": rank,
-                "gain": float(g) if np.isfinite(g) else None,
-                "reason": reason,
-                "nearest": near,
-            }
+    def select(self, lines: pl.DataFrame) -> None:
+        finite = pl.when(pl.col("gain").is_finite()).then("gain")
+        self._note("selected", lines.with_columns(gain=finite))
 
-    def pass_over(self, refused: Mapping[str, str]) -> None:
-        for row_id, reason in refused.items():
-            self.decisions[row_id] = {"decision": "not_chosen", "reason": reason}
+    def pass_over(self, ids: pl.Series, reasons: Sequence[str]) -> None:
+        self._note("not_chosen", pl.DataFrame({"row_id": ids, "reason": pl.Series(reasons, dtype=pl.String)}))
+
+    def _note(self, decision: str, lines: pl.DataFrame) -> None:
+        schema = {name: LEDGER_SCHEMA[name] for name in lines.columns}
+        self.steps.append(lines.cast(schema).with_columns(decision=pl.lit(decision)))  # type: ignore[arg-type]
 
     def frame(self, scores: pl.DataFrame | None) -> pl.DataFrame:
-        decided = pl.DataFrame(
-            [{"row_id": row_id, **line} for row_id, line in self.decisions.items()],
-            schema={k: v for k, v in LEDGER_SCHEMA.items() if k not in {"source", "position", "part", "score"}},
-        )
+        decided = pl.concat(self.steps, how="diagonal").unique("row_id", keep="last")  # what is said last, holds
         lines = self.rows.select("row_id", "source", "position", "part").join(
             decided, on="row_id", how="left", maintain_order="left"
         )
@@ -225,17 +273,16 @@ class _Ledger:
 
 def _copies(lines: pl.DataFrame) -> pl.DataFrame:
     """The first place of a content carries the decision; its other places are dropped as copies of it."""
-    copy = ~pl.col("row_id").is_first_distinct()
-    place = pl.format(
-        "the same content stands in {} at position {}",
-        pl.first("source").over("row_id"),
-        pl.first("position").over("row_id"),
-    )
-    empty = [pl.when(copy).then(None).otherwise(pl.col(name)).alias(name) for name in ("rank", "gain", "nearest")]
+    first = lines["row_id"].is_first_distinct()
+    again = lines.filter(~first).select("row_id").unique()
+    place = pl.format("the same content stands in {} at position {}", "source", "position")
+    places = lines.filter(first).join(again, on="row_id", how="semi").select("row_id", place=place)
+    lines = lines.join(places, on="row_id", how="left", maintain_order="left").with_columns(copy=~first)
+    empty = [pl.when("copy").then(None).otherwise(pl.col(name)).alias(name) for name in NUMBERS]
     return lines.with_columns(
         *empty,
-        decision=pl.when(copy).then(pl.lit("dropped")).otherwise("decision"),
-        rule=pl.when(copy).then(pl.lit("exact_duplicate")).otherwise("rule"),
-        reason=pl.when(copy).then(place).otherwise("reason"),
-        twin=pl.when(copy).then("row_id").otherwise("twin"),
+        decision=pl.when("copy").then(pl.lit("dropped")).otherwise("decision"),
+        rule=pl.when("copy").then(pl.lit("exact_duplicate")).otherwise("rule"),
+        reason=pl.when("copy").then("place").otherwise("reason"),
+        twin=pl.when("copy").then("row_id").otherwise("twin"),
     )

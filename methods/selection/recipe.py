@@ -8,7 +8,9 @@ A recipe in full::
     title: Quality first, then diverse
     description: what it is for, in a sentence or two
     sources: []                      # empty: every source of the pool
-    duplicates: 0.75                 # drop near-duplicates at least this similar; off: keep them
+    duplicates: 0.75                 # drop near-duplicates at least this similar in their words; off: keep them
+    semantic_duplicates: off         # or a cosine, e.g. 0.95: drop rows that mean the same in other words;
+                                     # to_budget: as many go as can without falling below it, the most alike first
     gates:                           # rows outside are dropped, with the reason
       ifd: {below: 1.0}
       response_length: {percentile: [5, 100]}
@@ -22,6 +24,7 @@ A recipe in full::
     reads: []                        # e.g. [ifd, ifd_experienced]: what the selector looks at one by one, unscaled
     selector: deita_repr_filter
     params: {threshold: 0.9}
+    clusters: kmeans                 # or another clustering (hdbscan, topics_lda, ...): for a selector that goes by it
     budget: 10%                      # or a number of rows
     seed: 0
     targets: []                      # e.g. [humaneval]: files of HOME/targets that the selector looks for the like of
@@ -47,6 +50,10 @@ from methods.kinds import Direction, Indicator
 from methods.selection.aggregate import Mode, Normalise, NullPolicy, aggregate
 
 NORMALISE, MODES, NULLS = (get_args(choices) for choices in (Normalise, Mode, NullPolicy))
+
+
+TO_BUDGET = "to_budget"
+"""Of semantic duplicates as many go as can without falling below the budget, the most alike first."""
 
 
 class RecipeError(ValueError):
@@ -92,6 +99,9 @@ class Recipe:
     description: str = ""
     sources: tuple[str, ...] = ()
     duplicates: float | None = 0.75
+    """Jaccard similarity of words from which a row goes for its better twin."""
+    semantic_duplicates: float | str | None = None
+    """Cosine from which it does; or `TO_BUDGET`."""
     gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     score: Score | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -101,6 +111,8 @@ class Recipe:
     """Further indicators whose raw values the selector gets."""
     targets: tuple[str, ...] = ()
     """Files of the home's folder ``targets`` that say what one wants to be good at."""
+    clusters: str = "kmeans"
+    """The clustering whose labels the selector and the subset's pages get."""
     on_request: bool = False
     """Made only where somebody asks for it by name."""
 
@@ -125,6 +137,13 @@ class Recipe:
             parts.append(f"match {', '.join(self.targets)}")
         if self.duplicates is not None:
             parts.append(f"drop near-duplicates (Jaccard ≥ {self.duplicates:g})")
+        if self.semantic_duplicates is not None:
+            how = "the most alike first, to the budget"
+            if self.semantic_duplicates != TO_BUDGET:
+                how = f"cosine ≥ {self.semantic_duplicates:g}"
+            parts.append(f"drop semantic duplicates ({how})")
+        if self.clusters != "kmeans":
+            parts.append(f"cluster by {self.clusters}")
         params = ", ".join(f"{k}={v}" for k, v in self.params.items())
         parts.append(f"select by {self.selector}" + (f" ({params})" if params else ""))
         parts.append(f"budget {self.budget}, seed {self.seed}")
@@ -147,7 +166,11 @@ def parse(name: str, data: Any, where: str = "") -> Recipe:
         raise RecipeError(f"{where}: description is {data['description']!r}; give it as text")
     values["budget"] = check_budget(str(data.get("budget", "10%")), where)
     values["sources"] = _names(data.get("sources"), f"{where}: sources")
-    values["duplicates"] = _duplicates(data.get("duplicates", 0.75), where)
+    values["duplicates"] = _duplicates(data.get("duplicates", 0.75), f"{where}: duplicates", "a Jaccard similarity")
+    alike = data.get("semantic_duplicates")
+    values["semantic_duplicates"] = (
+        alike if alike == TO_BUDGET else _duplicates(alike, f"{where}: semantic_duplicates", "a cosine")
+    )
     values["gates"] = {
         name: _gate(rule, f"{where}: gates.{name}")
         for name, rule in _mapping(data.get("gates"), f"{where}: gates").items()
@@ -170,6 +193,11 @@ def _known(recipe: Recipe, where: str) -> Recipe:
         indicators = {name: catalog.indicator(name) for name in recipe.indicators}
     except catalog.UnknownMethod as error:
         raise RecipeError(f"{where}: {error}") from error
+    clusterings = ("kmeans", *(method.id for method in catalog.CLUSTERINGS))
+    if recipe.clusters not in clusterings:
+        raise RecipeError(f"{where}: clusters is {recipe.clusters!r}; it can be {', '.join(clusterings)}")
+    if recipe.clusters != "kmeans" and "clusters" not in selector.needs:
+        raise RecipeError(f"{where}: clusters: {selector.id} goes by no clustering; leave the field out")
     if unknown := sorted(set(recipe.params) - set(selector.params)):
         has = ", ".join(selector.params) or "none"
         raise RecipeError(f"{where}: params: {selector.id} has no parameter {unknown[0]!r}; it has {has}")
@@ -318,12 +346,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _duplicates(value: Any, where: str) -> float | None:
+def _duplicates(value: Any, where: str, of: str) -> float | None:
     if value is None or value is False or value == "off":
         return None
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1:
         return float(value)
-    raise RecipeError(f"{where}: duplicates is {value!r}; give a Jaccard similarity in (0, 1], or off")
+    raise RecipeError(f"{where} is {value!r}; give {of} in (0, 1], or off")
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:

@@ -152,8 +152,9 @@ def test_the_task_map(house: House, tmp_path: Path) -> None:
     for source, mean in table.select("task", "uncertainty").iter_rows():
         assert mean == pytest.approx(house.frame("scored/prompt_uncertainty", source)["value"].mean())
     assert sorted(table["region"]) in (["ambiguous", "difficult"], ["ambiguous", "easy"])
-    with pytest.raises(RunFailed, match="cluster or source"):
-        house.make(["explored/task_map"], params={"task_map": {"by": "tag"}})
+    for wrong, why in (({"by": "tag"}, "cluster or source"), ({"instance": 40}, "no parameter instance; it has by")):
+        with pytest.raises(RunFailed, match=why):
+            house.make(["explored/task_map"], params={"task_map": wrong})
 
 
 def test_the_picture_of_the_map() -> None:

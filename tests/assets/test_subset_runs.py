@@ -241,3 +241,15 @@ def test_the_size_that_is_best(house: House) -> None:
     for by, why in (("instruction_mining_v1", "materialize scored/instruction_mining_v1"), ("response_length", "end")):
         with pytest.raises(RunFailed, match=why):
             make(house, "tuned/size_search", size_search={"by": by})
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_where_no_loss_could_be_measured_no_size_is_best(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unread(_: object, rows: pl.DataFrame) -> pl.Series:
+        return pl.Series([None] * rows.height, dtype=pl.Float64)
+
+    monkeypatch.setattr(subset_runs, "losses_of", unread)
+    make(house, "tuned/size_search", size_search={"by": "mtld", "trials": 3, "smallest": 5})
+    sizes, facts = house.frame("tuned/size_search"), house.lake.manifest(["tuned", "size_search"]).facts
+    assert sizes["status"].to_list() == ["no_loss"] * sizes.height and not sizes["best"].any()
+    assert facts["best size"] is None and facts["least loss"] is None

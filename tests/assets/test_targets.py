@@ -5,7 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from assets.evaluated import RANDOM_SEED
 from jobs.runs import RunFailed
+from methods.importance.dsir import kl_reduction
 from tests.house import House, alpaca, lines
 
 SAILING = [
@@ -79,3 +81,40 @@ def test_a_target_that_says_the_same_in_another_order_is_counted(made: House, tm
 def test_a_target_that_is_not_there_is_said(made: House) -> None:
     with pytest.raises(RunFailed, match=r"'exams' names no files.*exam\.jsonl"):
         made.make(["selected/lost"])
+
+
+def test_two_files_of_one_name_are_refused(made: House, tmp_path: Path) -> None:
+    house = made.copy(tmp_path / "home")
+    lines(house.lake.targets / "exam.json", WANTED)
+    with pytest.raises(RunFailed, match=r"exam\.json and exam\.jsonl.*rename one"):
+        house.make(["targets/rows"])
+
+
+def towards(house: House, recipe: str) -> dict[str, dict]:
+    house.make([f"evaluated/{recipe}"])
+    card = house.frame(f"evaluated/{recipe}").filter(pl.col("measure").str.starts_with("KL"))
+    return {line["measure"].removeprefix("KL reduction towards "): line for line in card.to_dicts()}
+
+
+def test_every_card_tells_of_every_target(made: House, tmp_path: Path) -> None:
+    """A recipe that looks at no target is told how near it came, and made again only when the targets change."""
+    house = made.copy(tmp_path / "home")
+    (house.lake.home / "recipes" / "plain.yaml").write_text(
+        "title: Any\nselector: random\nbudget: '6'\nduplicates: off\n"
+    )
+    house.lake.path(["targets", "rows"]).unlink(missing_ok=True)
+    (line,) = towards(house, "plain").values()
+    rows = house.frame("filtered/instructions", "alpha").select("row_id", prompt="instruction", response="response")
+    chosen = house.frame("selected/plain").select("row_id").join(rows, on="row_id", maintain_order="left")
+    wanted = pl.DataFrame({"prompt": [WANTED[0]["instruction"]], "response": [WANTED[0]["output"]]})
+    assert line["subset"] == pytest.approx(kl_reduction(rows, chosen, wanted, RANDOM_SEED))
+    assert line["pool"] == 0 and line["n_used"] == 6
+    assert not house.lake.exists(["targets", "rows"])  # nobody asked for it
+    one = house.version("evaluated/plain")
+    lines(house.lake.targets / "school.jsonl", [{"instruction": "What of topic 3?", "output": "The narrow river."}])
+    assert list(towards(house, "plain")) == ["exam", "school"]
+    two = house.version("evaluated/plain")
+    for file in house.lake.targets.iterdir():
+        file.unlink()
+    assert towards(house, "plain") == {}
+    assert len({one, two, house.version("evaluated/plain")}) == 3

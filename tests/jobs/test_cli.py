@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from dagster import DagsterInstance
 
 from assets.expectations import SuiteResult
+from jobs import tables
 from jobs.cli import main
 from methods import catalog
 from resources.lake import Lake
@@ -256,7 +257,7 @@ def test_a_subset_is_the_original_records_in_rank_order(folder, sources):
     assert [record["sluice"]["rank"] for record in records] == [1, 2, 3, 4, 5]
     for record in records:
         said = record.pop("sluice")
-        assert set(said) == {"row_id", "source", "position", "rank", "score", "gain", "reason"}
+        assert set(said) == {"row_id", "source", "position", "rank", "score", "gain", "weight", "reason"}
         assert record == {"a": A, "b": B}[said["source"]][said["position"]]
     assert len({json.dumps(record, sort_keys=True) for record in records}) == 5
 
@@ -317,13 +318,22 @@ def test_a_selected_row_by_the_beginning_of_its_id(folder, explained):
     row = subset["row_id"][0]
     found = explain(row[:12])
     assert found["row_id"] == row
-    assert (decision(found)["decision"], decision(found)["rank"]) == ("selected", 1)
+    assert [decision(found)[name] for name in ("decision", "rank", "weight")] == ["selected", 1, 1.0]
     place = found["places"][0]
     assert place["file"].startswith(str(folder)) and json.loads(place["record"])
     scores = {score["indicator"]: score for score in found["scores"]}
     assert {"mtld", "response_length"} <= set(scores)
     assert scores["mtld"]["parameters"] == dict(catalog.indicator("mtld").params)
     assert all(score["made at"] and score["run"] for score in found["scores"])
+
+
+def test_what_a_row_counts_for_is_told_where_it_is_not_one():
+    decided = {"recipe": "r", "decision": "selected", "reason": "drawn", "made at": "now"}
+    assert [tables._decision({**decided, **more})[4] for more in ({}, {"weight": 1.0}, {"weight": 2.625})] == [
+        "drawn",
+        "drawn",
+        "drawn; counts for 2.625 in training",
+    ]
 
 
 def test_a_row_that_a_filter_dropped(explained):

@@ -16,7 +16,7 @@ import pytest
 
 from jobs.report import plots as report_plots
 from jobs.report import render as report
-from jobs.report.data import PlantedKind, RecipeResult, ReportData, ReportError
+from jobs.report.data import MAP_COLUMNS, CorpusMap, PlantedKind, RecipeResult, ReportData, ReportError
 from jobs.report.render import render_report
 
 HOSTILE = (
@@ -67,13 +67,15 @@ def _data(text: str = "x", **changes: object) -> ReportData:
         quarantined=_frame([("a.jsonl", 3, f"broken {text}")], "file", "line", "reason"),
         duplicates=_frame([(f"a:4 {text}", "a:1", 1.0)], "row", "twin", "similarity"),
         recipes=[_recipe(text)],
-        corpus_map=_frame(
-            [(0.0, 1.0, f"c {text}", True, text), (1.0, None, "c", False, "b")],
-            "x",
-            "y",
-            "cluster",
-            "chosen",
-            "excerpt",
+        corpus_map=CorpusMap(
+            _frame(
+                [(0.0, 1.0, f"c {text}", True, text, f"a {text}", text, text), (1.0, None, "c", False, *"bade")],
+                *MAP_COLUMNS,
+            ),
+            layout="tsne",
+            rows=2,
+            selected=1,
+            largest=[f"c {text}", "c"],
         ),
         planted=[PlantedKind(f"refusal {text}", 3, {f"rule {text}": 2}, 0, 1)],
         models={f"encoder {text}": text},
@@ -213,7 +215,9 @@ def test_an_empty_report_renders(tmp_path: Path) -> None:
 def test_empty_parts_of_a_recipe_render(tmp_path: Path) -> None:
     bare = RecipeResult("none", "None", "d", "r", "0 rows", _selected(0), {"selected": 0})
     blind = _recipe(distributions={"ifd": ([None], [None, None]), "len": ([], [1.0])})
-    _, page = _render(_data(recipes=[bare, blind], corpus_map=_data().corpus_map.clear()), tmp_path)  # type: ignore[union-attr]
+    points = _data().corpus_map.points.head(0)  # type: ignore[union-attr]
+    nowhere = CorpusMap(points, "pca", rows=0, selected=0)
+    _, page = _render(_data(recipes=[bare, blind], corpus_map=nowhere), tmp_path)
     assert "The recipe chose no row." in page.text
     assert "no value for any row of the pool" in page.text and "no value for any selected row" in page.text
     assert "There is no row to draw." in page.text
@@ -223,7 +227,10 @@ def test_numbers_and_reasons_reach_the_page(tmp_path: Path) -> None:
     _, page = _render(_data(), tmp_path)
     for piece in ("2 of 5 candidates", "higher is better", "2.25", "25.0 % of all", "sluice explain id" + "0" * 30):
         assert piece in page.text
-    assert page.text.count("reason x") == 2
+    assert page.text.count("reason x") == 2 and "counts for" not in page.text
+    weighed = _recipe(selected=_selected(2).with_columns(weight=pl.Series([1.0, 2.625])))
+    _, page = _render(_data(recipes=[weighed]), tmp_path)
+    assert "counts for" in page.text and "2.625" in page.text
 
 
 def test_long_tables_and_texts_are_cut_and_say_so(tmp_path: Path) -> None:
@@ -257,7 +264,6 @@ def test_a_funnel_that_does_not_add_up_is_refused() -> None:
         ),
         ({"sources": _data().sources.with_columns(kept=pl.lit(9))}, "keeps more rows than it has"),
         ({"duplicates": _frame([("a", "b")], "row", "twin")}, "duplicates lacks"),
-        ({"corpus_map": _frame([(1.0, 2.0)], "x", "y")}, "corpus_map lacks"),
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, object], message: str) -> None:
@@ -310,17 +316,6 @@ def test_histograms_share_bins_and_each_sums_to_one() -> None:
 def test_a_constant_indicator_has_a_histogram() -> None:
     spec, note = report_plots.distribution([2.0], [2.0, 2.0])
     assert spec is not None and note == ""
-
-
-def test_a_large_map_is_thinned_and_says_so() -> None:
-    n = 500
-    frame = pl.DataFrame(
-        {"x": range(n), "y": range(n), "cluster": 1, "excerpt": "e", "chosen": [i < 30 for i in range(n)]}
-    )
-    spec, note = report_plots.corpus_map(frame.with_columns(pl.col("x", "y").cast(pl.Float64)), points=100)
-    points = _values(spec)
-    assert len(points) == 100 and sum(point["chosen"] for point in points) == 30
-    assert note == "100 of 500 rows shown, evenly thinned"
 
 
 def test_many_values_of_a_mix_are_gathered_without_loss() -> None:

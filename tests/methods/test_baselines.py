@@ -101,8 +101,14 @@ def test_dpp_worked():
 
 
 @settings(deadline=None, max_examples=60)
-@given(dyadic(), st.integers(1, 10), st.sampled_from([0.0, 0.5, 0.75, 1.0]), st.sampled_from([0.0, 0.01, 0.5]))
-def test_dpp_adds_the_logarithm_of_the_determinant(given_rows, budget, theta, ridge):
+@given(
+    dyadic(),
+    st.integers(1, 10),
+    st.sampled_from([0.0, 0.5, 0.75, 1.0]),
+    st.sampled_from([0.0, 0.01, 0.5]),
+    st.sampled_from([1, 3, baselines._SHORT]),
+)
+def test_dpp_adds_the_logarithm_of_the_determinant(given_rows, budget, theta, ridge, short):
     vectors, score = given_rows
     quality = min_max(score)
     kernel = (1 - ridge) * vectors @ vectors.T + ridge * np.eye(len(vectors))
@@ -115,7 +121,9 @@ def test_dpp_adds_the_logarithm_of_the_determinant(given_rows, budget, theta, ri
         more = log_det([*chosen, row]) - log_det(chosen)
         return -np.inf if more < -20 else theta * quality[row] + ((1 - theta) * more if theta < 1 else 0.0)
 
-    found = dpp_greedy(pool(vectors, score), budget, theta=theta, ridge=ridge)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "_SHORT", short)
+        found = dpp_greedy(pool(vectors, score), budget, theta=theta, ridge=ridge)
     order, values = plain_greedy(len(vectors), budget, worth)
     assert found.order.tolist() == order and found.gain == pytest.approx(values, abs=1e-7)
 

@@ -325,7 +325,8 @@ def test_rows_in_are_selected_dropped_or_not_chosen(case):
     distinct = given.rows["row_id"].n_unique()
     assert picked.height <= (int(budget) if budget.isdigit() else max(1, round(distinct * int(budget[:-1]) / 100)))
     others = ledger.filter(pl.col("decision") != "selected")
-    assert others.select("rank", "gain", "nearest").null_count().row(0) == (others.height,) * 3
+    assert others.select("rank", "gain", "weight", "nearest").null_count().row(0) == (others.height,) * 4
+    assert all(weight > 0 and np.isfinite(weight) for weight in picked["weight"])
     dropped = ledger.filter(pl.col("decision") == "dropped")
     assert dropped["rule"].null_count() == 0
     assert ledger.filter(pl.col("decision") != "dropped")["rule"].null_count() == ledger.height - dropped.height

@@ -58,7 +58,6 @@ def test_the_choice_does_not_depend_on_how_the_work_is_cut(select, monkeypatch):
     rows = np.concatenate([CLOUD, CLOUD[:40]])  # copies: many ties
     whole = select(pool(rows), 60)
     monkeypatch.setattr(herding, "TILE", 37)
-    monkeypatch.setattr(herding, "KEPT_BYTES", 0)
     monkeypatch.setattr(herding, "LOOK_AHEAD", 3)
     cut = select(pool(rows), 60)
     assert cut.order.tolist() == whole.order.tolist() and cut.nearest.tolist() == whole.nearest.tolist()

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from methods.diversity import baselines as diversity_baselines
+from methods.diversity import cluster_margin as diversity_margin
 from methods.diversity import cluster_sampling as diversity_clustered
 from methods.diversity import clusterings as diversity_clusterings
 from methods.diversity import coreset as diversity_coreset
@@ -104,6 +105,7 @@ SELECTORS: tuple[Selector, ...] = (
     *diversity_coreset.SELECTORS,
     *diversity_herding.SELECTORS,
     *diversity_clustered.SELECTORS,
+    *diversity_margin.SELECTORS,
     *diversity_sensitivity.SELECTORS,
     *diversity_submodular.SELECTORS,
     *diversity_baselines.SELECTORS,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from methods.diversity.facility import all_vectors
-from methods.diversity.submodular import min_max
+from methods.diversity.submodular import all_scores, min_max
 from methods.kinds import Candidates, Chosen, Selector
 from methods.numerics import kmeans
 from methods.numerics.columns import Columns, first_best, nearest_before
 from methods.numerics.similarity import QUANTUM, blocks
-from methods.selection.basic import at_most, require
+from methods.selection.basic import at_most
 
 LEAST = 1e-10
 """A conditional variance at or below this is rounding: the row lies in the span of those chosen."""
@@ -42,7 +42,7 @@ def mmr(candidates: Candidates, budget: int, seed: int = 0, weight: float = 0.5,
     if isinstance(weight, bool) or not 0 <= weight <= 1:
         raise ValueError(f"mmr: weight lies between 0 and 1, got {weight}")
     n_take = at_most(candidates, budget)
-    score = require(candidates, "score", "mmr").astype(np.float64)
+    score = all_scores(candidates, "mmr")
     vectors = all_vectors(candidates, "mmr")
     quality = min_max(score) if normalize else score
     columns = Columns(vectors)
@@ -94,7 +94,7 @@ def dpp_greedy(
     if isinstance(ridge, bool) or not 0 <= ridge < 1:
         raise ValueError(f"dpp_greedy: ridge lies between 0 and 1 (without it), got {ridge}")
     n_take = at_most(candidates, budget)
-    score = require(candidates, "score", "dpp_greedy").astype(np.float64)
+    score = all_scores(candidates, "dpp_greedy")
     vectors = all_vectors(candidates, "dpp_greedy")
     quality = min_max(score) if normalize else score
     state = _Determinant(vectors, theta * quality, 1 - theta, ridge)
@@ -200,7 +200,7 @@ def quality_weighted_vendi_greedy(candidates: Candidates, budget: int, seed: int
     nothing where no score is above 0.
     """
     n_take = at_most(candidates, budget)
-    score = require(candidates, "score", "quality_weighted_vendi_greedy").astype(np.float64)
+    score = all_scores(candidates, "quality_weighted_vendi_greedy")
     vectors = all_vectors(candidates, "quality_weighted_vendi_greedy")
     if not normalize and (score < 0).any():
         raise ValueError(

@@ -239,17 +239,27 @@ class _Dropped:
 
     def words(self, candidates: Candidates, vectors: np.ndarray, chosen: set[int]) -> dict[int, str]:
         """For every dropped row, the kept row that stands for it."""
-        told = {}
+        told: dict[int, str] = {}
+        ends: dict[int, int] = {}
         for i in np.flatnonzero(self.dropped).tolist():
             twin = int(self.twin[i])
             text = f"the same as row {candidates.row_ids[twin]} (cosine {self.level[i] * QUANTUM:.4f})"
             if self.dropped[twin]:
-                while self.dropped[twin]:
-                    twin = int(self.twin[twin])
+                twin = self._end(i, ends)
                 cosine = float(units(on_grid(vectors[[i]]), on_grid(vectors[[twin]]))[0, 0] * QUANTUM)
                 text += f", itself dropped; row {candidates.row_ids[twin]} is kept for both (cosine {cosine:.4f})"
             told[i] = text if twin in chosen else text + ", which the budget left out"
         return told
+
+    def _end(self, row: int, ends: dict[int, int]) -> int:
+        """The kept row to which a chain of twins goes down; ``ends`` are those that are known, and grows."""
+        chain = []
+        while self.dropped[row] and row not in ends:
+            chain.append(row)
+            row = int(self.twin[row])
+        end = ends.get(row, row)
+        ends.update(dict.fromkeys(chain, end))
+        return end
 
 
 def _dropped(

@@ -53,7 +53,7 @@ def qdit(
     if not (normalize is True or normalize is False or normalize == "first"):
         raise ValueError(f"qdit: normalize is True, 'first' or False, got {normalize!r}")
     n_take = at_most(candidates, budget)
-    score = require(candidates, "score", "qdit").astype(np.float64)
+    score = all_scores(candidates, "qdit")
     vectors = all_vectors(candidates, "qdit")
     quality = score if normalize is False else min_max(score)
     bonus = Bonus(alpha, quality, "first" if normalize == "first" else "rows" if normalize else "one", len(quality))
@@ -67,6 +67,14 @@ def qdit(
         )
     ]
     return Chosen(found.order, gain, reason, found.nearest)
+
+
+def all_scores(candidates: Candidates, method: str) -> np.ndarray:
+    """The scores, or an error that names the method: in a sum one that is not finite would decide every choice."""
+    score = require(candidates, "score", method).astype(np.float64)
+    if not np.isfinite(score).all():
+        raise ValueError(f"{method}: a score is not finite; drop such rows, with a reason, before it")
+    return score
 
 
 def min_max(score: np.ndarray) -> np.ndarray:
@@ -199,6 +207,7 @@ SELECTORS = (
         meaning="A sample that holds the typical and the odd rows in fixed shares: the pool is laid out in bins from "
         "the most central, least repetitive rows to the rest, and each bin gives the same number.",
         needs=("vectors",),
+        version="2",
         params={"bins": 10, "ratio": None},
         select=dataset_quantization,
     ),

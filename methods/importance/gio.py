@@ -17,8 +17,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from methods.importance.ideal import nearest_before
 from methods.kinds import Candidates, Chosen, Selector
+from methods.numerics.columns import nearest_before
 from methods.numerics.similarity import blocks, usable_rows
 from methods.selection.basic import at_most, require
 
@@ -30,6 +30,8 @@ INSIDE = 1e-8
 """Added to a distance in a logarithm."""
 TIE = 1e-9
 """Distances and divergences this close are tied."""
+NO_PULL = 1e-12
+"""A gradient of less than this share of what the target's vectors could pull together is rounding."""
 FIT_ROWS = 16
 """Rows a centroid that the centroids are fitted on."""
 
@@ -147,6 +149,10 @@ class Divergence:
 
         return slope(self.columns, v, FLOOR, INSIDE) * (self.dimensions / m)
 
+    def pull(self, v: np.ndarray, m: int) -> float:
+        """The length of the gradient if all target vectors pulled the same way."""
+        return float((1 / np.sqrt(self._away(v[None]))).mean()) * self.dimensions / m
+
     def descended(self, v: np.ndarray, m: int, rate: float, steps: int) -> np.ndarray:
         """Where ``v``, one of the ``m`` points of D, ends after steps of ``rate`` times the gradient."""
         from methods.numerics.descent import descend
@@ -173,8 +179,9 @@ def quantised(vectors: np.ndarray, centroids: int, seed: int, without: Sequence[
         return Quantised(vectors[rows].astype(np.float64), list(rows[:, None]))
     from methods.numerics import kmeans
 
-    fitted = kmeans.fit(vectors[rows], centroids, seed, iterations=20, sample_cap=FIT_ROWS * centroids)
-    label, similarity = kmeans.assign(vectors[rows], fitted)
+    here = vectors[rows] if len(rows) < len(vectors) else vectors  # a copy only where rows are left out
+    fitted = kmeans.fit(here, centroids, seed, iterations=20, sample_cap=FIT_ROWS * centroids)
+    label, similarity = kmeans.assign(here, fitted)
     order = np.lexsort((rows, -similarity, label))
     present, first = np.unique(label[order], return_index=True)
     return Quantised(fitted[present].astype(np.float64), np.split(rows[order], first[1:]))
@@ -213,8 +220,10 @@ class _Descent:
         v = self.v
         if self.scale is None:
             length, slope = sqrt(fsum(v * v)), sqrt(fsum(self.to.gradient(v, m) ** 2))
-            # A mean that cancels out has no length to go by; where nothing pulls there is nowhere to go.
-            self.scale = (length if length > 1e-6 else 1.0) / slope if slope > 0 else 0.0
+            # A mean that cancels out has no length to go by. Where nothing pulls there is nowhere to go; nor is there
+            # where pulls cancel out but for rounding (a target of two vectors, one as often as the other).
+            pulled = slope > NO_PULL * self.to.pull(v, m)
+            self.scale = (length if length > 1e-6 else 1.0) / slope if pulled else 0.0
         v = self.to.descended(v, m, self.rate * self.scale, self.first_steps if long else self.steps)
         self.v = {"mean": self.mean, "previous": v}[self.v_init] if self.v_init != "jump" else self._drawn()
         return v
@@ -379,6 +388,7 @@ SELECTORS = (
         meaning="Rows whose embeddings lie where the target's do, until more of them would move the choice away from "
         "it. It may take fewer rows than the budget, and says why.",
         needs=("vectors", "target_vectors"),
+        version="2",
         params={
             "centroids": 1500,
             "k": 5,

@@ -1,7 +1,7 @@
 """IDEAL: the rows whose influence spreads farthest over the graph of nearest neighbours.
 
-Here belong that graph, the selector, and `nearest_before`, which other selectors of this room use as well. How a
-cascade spreads, and the choice of its starts, stand in `numerics/cascade.py`.
+Here belong that graph and the selector. How a cascade spreads, and the choice of its starts, stand in
+`numerics/cascade.py`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from methods.kinds import Candidates, Chosen, Selector
+from methods.numerics.columns import nearest_before
 from methods.numerics.neighbours import top_k
-from methods.numerics.similarity import QUANTUM, blocks, on_grid, units, usable_rows
+from methods.numerics.similarity import QUANTUM, usable_rows
 from methods.selection.basic import at_most, require
 
 if TYPE_CHECKING:
@@ -97,26 +98,6 @@ def neighbour_graph(vectors: np.ndarray, k: int) -> Graph:
     starts = np.zeros(len(vectors) + 1, dtype=np.int64)
     np.cumsum(some.sum(axis=1), out=starts[1:])
     return Graph(starts, index[some].astype(np.int32), weights[some])
-
-
-def nearest_before(vectors: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """For each row of ``order``, the row before it in ``order`` of largest cosine (the first of equals); -1 for none.
-
-    One pass over all pairs of chosen rows, by blocks.
-    """
-    found = np.full(len(order), -1, dtype=np.int64)
-    best = np.full(len(order), -np.inf)
-    for part in blocks(len(order)):
-        here = on_grid(vectors[order[part]])
-        for earlier in blocks(part.stop):
-            level = units(here, on_grid(vectors[order[earlier]]))
-            level[np.arange(part.start, part.stop)[:, None] <= np.arange(earlier.start, earlier.stop)] = -np.inf
-            winner = level.argmax(axis=1)
-            value = level[np.arange(len(winner)), winner]
-            better = value > best[part]
-            best[part] = np.where(better, value, best[part])
-            found[part] = np.where(better, order[earlier][winner], found[part])
-    return found
 
 
 SELECTORS = (

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from methods.kinds import Candidates, Chosen, Selector
-from methods.numerics.similarity import QUANTUM, TILE, blocks, on_grid, units
+from methods.numerics.similarity import QUANTUM, TILE, blocks, on_grid, units, usable_rows
 from methods.selection.basic import at_most, best_first, require
 
 Turns = Literal["none", "target", "row"]
@@ -100,6 +100,8 @@ def nearest_to_target(
     target and number from 0.
     """
     vectors = require(candidates, "vectors", "nearest_to_target")
+    if len(usable_rows(vectors)) < len(vectors):
+        raise ValueError("nearest_to_target: a candidate has no vector; drop such rows, with a reason, before it")
     goals = _goals(candidates, targets)
     if per_target not in ("none", "target", "row"):
         raise ValueError(f"per_target must be none, target or row, got {per_target!r}")
@@ -141,6 +143,8 @@ def _goals(candidates: Candidates, names: Sequence[str] | None) -> dict[str, np.
         vectors = candidates.targets[name].vectors
         if vectors is None:
             raise ValueError(f"nearest_to_target: the target {name} has no vectors; embed it first")
+        if len(usable_rows(vectors)) < len(vectors):
+            raise ValueError(f"nearest_to_target: a row of target {name!r} has no vector")
         if len(vectors):
             found[name] = vectors
     if not found:

@@ -235,6 +235,9 @@ def test_edges(select):
     with pytest.raises(ValueError, match="a candidate has no vector"):
         select(pool([[1, 0], [np.nan, 0]], [1, 2]), 1)
     if select is not representative:
+        for score in (np.nan, np.inf, -np.inf):
+            with pytest.raises(ValueError, match="a score is not finite"):
+                select(pool([[1, 0], [0, 1]], [1, score]), 1)
         with pytest.raises(ValueError, match="needs score"):
             select(pool([[1, 0]]), 1)
 

@@ -195,8 +195,13 @@ def test_k_center_refuses_what_is_no_row():
     for options in ({"start": 5}, {"given": [0, 0]}, {"given": [-1]}):
         with pytest.raises(ValueError, match="indices from 0 to 4"):
             k_center_greedy(pool(LINE), 2, 0, **options)
+    with pytest.raises(ValueError, match="leave one of them out"):
+        k_center_greedy(pool(LINE), 2, 0, start=1, given=[0])
     with pytest.raises(ValueError, match="needs vectors"):
         k_center_greedy(Candidates(pl.Series(["a"])), 1, 0)
+    for gap in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="k_center_greedy: a candidate has no vector"):
+            k_center_greedy(pool([[1, 0], [0, 1], [gap, 0]]), 2, 0)
 
 
 # --- DEITA's filter

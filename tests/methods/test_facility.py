@@ -75,6 +75,9 @@ def test_both_are_listed_under_the_specification_s_names():
 
 
 def test_the_worked_example():
+    kernel = maximise._Kernel("cosine", 3)
+    alone = maximise.Similarities(pool(np.linalg.cholesky(WORKED)).vectors, kernel).sums() * kernel.step
+    assert alone == pytest.approx([2.0, 2.1, 1.3], abs=1e-5)
     found = facility_location(pool(np.linalg.cholesky(WORKED)), 2)
     assert found.order.tolist() == [1, 2]
     assert found.gain == pytest.approx([2.1, 0.8], abs=1e-5)

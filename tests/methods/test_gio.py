@@ -306,6 +306,11 @@ def test_degenerate_targets():
     assert single.order[0] == best and np.isfinite(single.gain).all()
     same = gio(pool(vectors, [[1, 0, 0, 0]] * 4), 3)
     assert same.order.tolist() == single.order.tolist() and np.isfinite(same.gain).all()
+    for times in (1, 2, 3, 5):  # in the middle of two the pulls cancel: what is left of them is rounding
+        for seed in range(6):
+            two = np.repeat(around([1, 0, 0, 0], 2, seed), times, axis=0)
+            middle = np.linalg.norm(vectors - two.astype(np.float64).mean(axis=0), axis=1)
+            assert gio(pool(vectors, two), 1).order.tolist() == [int(np.argmin(middle))]
     opposite = gio(pool(vectors, [[1, 0, 0, 0], [-1, 0, 0, 0]]), 3, stop="size")
     assert opposite.order.size == 3 and np.isfinite(opposite.gain).all()
 

@@ -51,6 +51,8 @@ def test_edges(select):
         select(Candidates(pl.Series(["a"])), 1)
     with pytest.raises(ValueError, match="has no vector"):
         select(pool([[1, 0], [np.nan, 0]]), 1)
+    with pytest.raises(ValueError, match="has no vector"):  # in a later block of rows
+        select(pool([*[[1, 0]] * herding.BLOCK, [np.nan, 0]]), 1)
 
 
 @pytest.mark.parametrize("select", [herding_greedy, reverse_semantic_search])

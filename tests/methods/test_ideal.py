@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods.importance import ideal as module
-from methods.importance.ideal import SELECTORS, ideal, nearest_before, neighbour_graph
+from methods.importance.ideal import SELECTORS, ideal, neighbour_graph
 from methods.kinds import Candidates
-from methods.numerics import cascade
+from methods.numerics import cascade, columns
 from methods.numerics.cascade import Graph, exact_spread, widest, widest_by_sets
 
 
@@ -276,5 +276,5 @@ def test_the_nearest_before_by_blocks(monkeypatch, block):
     for place in range(1, 24):
         level = (vectors[order[:place]].astype(np.float64) @ vectors[order[place]].astype(np.float64)).round(6)
         slow.append(int(order[int(np.argmax(level))]))
-    monkeypatch.setattr(module, "blocks", lambda n, _blocks=module.blocks: _blocks(n, block))
-    assert nearest_before(vectors, order).tolist() == slow
+    monkeypatch.setattr(columns, "blocks", lambda n, _, cut=columns.blocks: cut(n, block))
+    assert columns.nearest_before(vectors, order).tolist() == slow

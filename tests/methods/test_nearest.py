@@ -151,6 +151,15 @@ def test_wrong_requests() -> None:
             nearest_to_target(candidates, 1, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="does not fit"):
         nearest_to_target(pool(ANGLES, unit([[1, 0, 0]])), 1)
+    gap = ANGLES.copy()
+    gap[2] = np.nan
+    for turns in ("none", "target", "row"):
+        with pytest.raises(ValueError, match="a candidate has no vector"):
+            nearest_to_target(pool(gap, ANGLES), 1, per_target=turns)
+        with pytest.raises(ValueError, match="a row of target 't0' has no vector"):
+            nearest_to_target(pool(ANGLES, gap), 1, per_target=turns)
+    with pytest.raises(ValueError, match="unit length"):
+        nearest_to_target(pool(ANGLES, 2 * ANGLES), 1)
     blind = Candidates(pl.Series(["0"]), vectors=ANGLES[:1], targets={"t": Target(candidates.targets["t0"].texts)})
     with pytest.raises(ValueError, match="embed it first"):
         nearest_to_target(blind, 1)

@@ -1,9 +1,11 @@
 """Cosines that do not depend on how the work was cut."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
-from methods.numerics.similarity import QUANTUM, blocks, cosines, on_grid, units, usable_rows
+from methods.numerics.similarity import QUANTUM, blocks, cosines, in_two, on_grid, units, usable_rows
 
 
 def unit_rows(n, d, seed=0):
@@ -33,6 +35,18 @@ def test_the_grid_is_that_of_the_docstring():
     grid = on_grid(rows)
     assert np.array_equal(grid * 2.0**26, np.rint(grid * 2.0**26))
     assert np.abs(grid - rows).max() <= 2.0**-27
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 3), (40, 97), (3000, 384)])
+def test_products_with_both_parts_of_a_sum_are_exact(n, d):
+    rows = on_grid(unit_rows(n, d, 9) + np.float32(0.5 / d))  # with a mean, so that the sum is long
+    total = rows.sum(axis=0)
+    parts = in_two(total)
+    assert np.array_equal(parts.sum(axis=0), total)
+    whole = [int(x) for x in total * 2.0**26]
+    for row, found in zip(rows[:5], rows[:5] @ parts.T, strict=True):
+        exact = sum(int(x) * y for x, y in zip(row * 2.0**26, whole, strict=True))
+        assert sum(Fraction(x) for x in found.tolist()) == Fraction(exact, 2**52)
 
 
 def test_results_are_whole_units_that_float32_holds_exactly():

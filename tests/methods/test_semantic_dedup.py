@@ -126,6 +126,11 @@ def test_it_is_the_slow_one(semantics, order, seed, n, epsilon, k):
     kept, twins = slow(vectors, label, order_of(vectors, label, order, seed), 1 - epsilon, semantics)
     assert found.order.tolist() == kept
     assert {i: why.split()[4] for i, why in found.refused.items()} == {i: f"r{j}" for i, j in twins.items()}
+    for i, why in found.refused.items():
+        end = twins[i]
+        while end in twins:
+            end = twins[end]
+        assert (f"itself dropped; row r{end} is kept for both" in why) == (end != twins[i])
     for i, j, place in zip(found.order, found.nearest, range(n), strict=False):
         before = [b for b in kept[:place] if label[b] == label[i]]
         assert j == (before[int(cosines(vectors[[i]], vectors[before])[0].argmax())] if before else -1)

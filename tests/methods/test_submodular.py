@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.diversity import maximise
+from methods.diversity import maximise, submodular
 from methods.diversity.facility import facility_location
 from methods.diversity.submodular import SELECTORS, dataset_quantization, graph_cut, min_max, qdit
 from methods.kinds import Candidates
@@ -204,6 +204,15 @@ def test_random_rows_with_few_columns_at_a_time(monkeypatch):
     assert graph_cut(vectors, 150)[0].tolist() == order.tolist()
 
 
+def test_copies_are_tied_where_the_last_bit_of_a_product_would_decide():
+    """The sum of each copy's cosines lies half way between two steps, and a plain product rounds it either way."""
+    row = np.random.default_rng(2).normal(size=17)
+    vectors = np.tile((row / np.linalg.norm(row)).astype(np.float32), (34, 1))
+    vectors[33, :8] = np.float32([2281, 2069, 2236, 3895, 4059, 118, 3623, 627]) * np.float32(2.0**-26)
+    vectors[33, 8:] = 0
+    assert graph_cut(vectors, 5)[0].tolist() == [0, 1, 2, 3, 4]
+
+
 def test_bins_are_made_of_what_earlier_bins_left_and_the_rest_joins_the_last():
     vectors = unit_rows(23, 5, 6)
     found = dataset_quantization(pool(vectors), 23, seed=1, bins=5)
@@ -224,6 +233,18 @@ def test_every_bin_gives_as_many_the_first_ones_one_more():
     assert found.order.tolist() != dataset_quantization(pool(vectors), 10, seed=3, bins=4).order.tolist()
     assert dataset_quantization(pool(vectors), 40, ratio=0.1).order.size == 4
     assert dataset_quantization(pool(vectors), 2, ratio=0.5).order.size == 2
+
+
+def test_the_numbers_of_the_paper_s_data(monkeypatch):
+    """52,002 rows, ten bins and a tenth: bins of 5,200 rows, and 520 of each."""
+    monkeypatch.setattr(submodular, "graph_cut", lambda vectors, n: (np.arange(n), np.zeros(n)))
+    found = dataset_quantization(pool(np.ones((52_002, 1))), 52_002, ratio=0.1)
+    size = [5200] * 9 + [5202]
+    assert found.order.size == 5200
+    for number, here in enumerate(np.split(found.order, 10)):
+        assert ((here >= 5200 * number) & (here < 5200 * number + size[number])).all()
+        why = found.reason[520 * number]
+        assert why.startswith(f"drawn by chance from bin {number + 1} of 10, ") and f" of {size[number]} with" in why
 
 
 # --- edges
@@ -252,5 +273,8 @@ def test_wrong_parameters_are_named():
     for wrong in ({"bins": 0}, {"ratio": 0}, {"ratio": 1.5}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             dataset_quantization(rows, 1, **wrong)
+    for score in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="qdit: a score is not finite"):
+            qdit(pool([[1, 0], [0, 1]], [1, score]), 1)
     with pytest.raises(ValueError, match="qdit needs score"):
         qdit(pool([[1, 0]]), 1)

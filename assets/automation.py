@@ -26,6 +26,7 @@ import dagster as dg
 from dagster._core.definitions.declarative_automation.automation_condition import BuiltinAutomationCondition
 
 from methods import catalog
+from methods.judging.questions import QUESTIONS
 
 GATE = "filtered/pool"
 _ROW_SCORES = tuple(indicator for indicator in catalog.INDICATORS if indicator.scope == "row")
@@ -35,6 +36,7 @@ LATER = (
     *("filtered/signatures", "evidence/text_counts", "evidence/readability_features", "evidence/token_statistics"),
     *("evidence/prompt_perturbations", "evidence/yes_no", "evidence/rewards", "embedded/minilm"),
     *("evidence/ctc_alignment", "evidence/unieval", "evidence/continuations", "evidence/subnets"),
+    *(f"evidence/judgments_{question.id}" for question in QUESTIONS),
     *(f"scored/{indicator.id}" for indicator in _ROW_SCORES),
 )
 """The rest of a lane: what is known of a source's rows."""

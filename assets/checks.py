@@ -207,6 +207,37 @@ SEMANTIC_PAIRS = Suite(
         ),
     ),
 )
+LABEL_FIELDS = ("row_id", "rater", "dimension", "value")
+JUDGED_PAIRS = Suite(
+    columns=(unique("a", "b", why="a pair stands once"), between("probability", 0, 1, "a share of votes")),
+    statistics=(
+        between("cells open", 0, 0, "some pairs have no answer yet"),
+        between("share not ok", 0, 0.1, "more than a tenth of the pairs have no valid votes"),
+        between("first preferred", 0.35, 0.65, "the judge prefers a place rather than a text"),
+        between("longer preferred", 0.2, 0.8, "the judge goes by length"),
+    ),
+)
+STRENGTHS = Suite(
+    columns=ONE_A_ROW,
+    statistics=(
+        between("components", 1, 1, "strengths of rows that no chain of pairs joins cannot be compared"),
+        between("converged", 1, 1, "the fit did not come to rest"),
+    ),
+)
+LABELS = Suite(
+    columns=tuple(filled(name, "a label says who gave what for which row") for name in LABEL_FIELDS),
+    statistics=(zero("bad lines", "lines of label files that could not be read"),),
+)
+RATINGS = Suite(columns=(filled("row_id", "ratings are of rows"), unique("row_id", why="one line a row")))
+AGREEMENT = Suite(
+    statistics=(
+        between("value", -1, 1, "agreement"),
+        zero("alarms", "raters agree too little for their labels to be used"),
+    )
+)
+CALIBRATION = Suite(
+    columns=(unique("indicator", "dimension", why="a pair stands once"), between("spearman", -1, 1, "a correlation")),
+)
 MODS_CHOSEN = Suite(
     columns=(*ONE_A_ROW, filled("step", "seed or necessity"), filled("reason", "every chosen row says why")),
     facts=(zero("ids not in pool", "only rows of the pool are chosen"),),
@@ -246,6 +277,14 @@ STAGES: Mapping[str, Suite] = {
     "tuned/instruction_mining_rule": RULE,
     "tuned/instruction_mining_rows": EVIDENCE,
     "tuned/size_search": SIZES,
+    "tuned/distilled": EVIDENCE,
+    "humans/labels": LABELS,
+    "humans/ratings": RATINGS,
+    "humans/agreement": AGREEMENT,
+    "humans/calibration": CALIBRATION,
+    "judged": EVIDENCE,
+    "judged/pairs": JUDGED_PAIRS,
+    "judged/strengths": STRENGTHS,
     "mods/seed": TRAINING_ROWS,
     "mods/model": TRAINING,
     "mods/answers": EVIDENCE,

@@ -71,6 +71,7 @@ UNPARTITIONED = frozenset(
     {"evidence/neighbours", "clustered/kmeans", "clustered/kmeans_model", "filtered/pool", "filtered/duplicates"}
     | {"evidence/token_statistics_experienced", "mods/seed", "mods/answers"}
     | {"tuned/instruction_mining_rows", "evidence/cape"}
+    | {"judged/strengths", "judged/rated", "tuned/distilled", "humans/ratings"}
 )
 """Evidence that is kept for the pool as a whole."""
 

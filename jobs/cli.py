@@ -14,12 +14,12 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from jobs import audit_cli, judging
 from jobs import home as homes
+from jobs.options import HOME, LAYOUT, PARAM, SOURCE, options
 from methods import catalog
-from methods.catalog import CLUSTERINGS
-from methods.formats import LAYOUTS
 from methods.selection.recipe import RecipeError, check_budget
-from resources.lake import Lake, LakeError, check_name
+from resources.lake import Lake, LakeError
 
 SHOWN_WARNINGS = 8
 WIDE = 160
@@ -38,101 +38,6 @@ class UserError(click.ClickException):
 def say(text: str) -> None:
     """A line for a person; a terminal folds it, and a file keeps it whole."""
     console.print(text, highlight=False, soft_wrap=True)
-
-
-def _sources(_: Any, __: Any, values: Sequence[str]) -> dict[str, Path]:
-    sources: dict[str, Path] = {}
-    for value in values:
-        name, mark, path = value.partition("=")
-        if not mark or not path:
-            raise click.BadParameter(f"{value!r} is not NAME=FILE")
-        try:
-            check_name(name)
-        except LakeError as error:
-            raise click.BadParameter(str(error)) from error
-        if name in sources:
-            raise click.BadParameter(f"source {name!r} is named twice")
-        sources[name] = Path(path).expanduser()
-    return sources
-
-
-def _params(_: Any, __: Any, values: Sequence[str]) -> dict[str, dict[str, Any]]:
-    params: dict[str, dict[str, Any]] = {}
-    for value in values:
-        place, mark, text = value.partition("=")
-        method, dot, name = place.partition(".")
-        if not mark or not dot:
-            raise click.BadParameter(f"{value!r} is not ID.NAME=VALUE")
-        _check_param(method, name)
-        params.setdefault(method, {})[name] = _value(text)
-    return params
-
-
-STEPS = (
-    *(
-        "kmeans",
-        "duplicates",
-        "neighbours",
-        "semantic_pairs",
-        "task_map",
-        "preference_head",
-        "warmup_rows",
-        "experienced",
-        "mods",
-        "mods_model",
-    ),
-    *("subset_runs", "instruction_mining_rule", "size_search"),
-)
-"""Steps that are no methods of the catalogue and have parameters too; each says itself which."""
-
-
-def _check_param(method: str, name: str) -> None:
-    found = next((m for m in catalog.METHODS if m.id == method), None)
-    steps = (*STEPS, *(clustering.id for clustering in CLUSTERINGS))
-    if found is None and method not in steps:
-        raise click.BadParameter(
-            f"there is no method {method!r}; `sluice methods` lists them, and these steps have parameters too: "
-            f"{', '.join(steps)}"
-        )
-    if found is not None and name not in found.params:
-        raise click.BadParameter(f"{method} has no parameter {name!r}; it has {', '.join(found.params) or 'none'}")
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def _options(*options: Callable[..., Any]) -> Callable[..., Any]:
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-HOME = click.option(
-    "--home", type=click.Path(file_okay=False), help="Where everything lies; SLUICE_HOME, or ./.sluice by default."
-)
-SOURCE = click.option(
-    "--source",
-    "sources",
-    multiple=True,
-    callback=_sources,
-    metavar="NAME=FILE",
-    help="A dataset; give several if you like.",
-)
-LAYOUT = click.option(
-    "--layout",
-    type=click.Choice(LAYOUTS),
-    help="Force a layout for all files of this call instead of recognising it.",
-)
-PARAM = click.option(
-    "--param", "params", multiple=True, callback=_params, metavar="ID.NAME=VALUE", help="A parameter of a method."
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -154,7 +59,7 @@ def methods(as_json: bool) -> None:
 
 
 @main.command()
-@_options(SOURCE, LAYOUT, PARAM, HOME)
+@options(SOURCE, LAYOUT, PARAM, *judging.LIMITS, HOME)
 @click.option(
     "--indicator",
     "indicators",
@@ -197,7 +102,7 @@ def score(
 
 
 @main.command()
-@_options(SOURCE, LAYOUT, PARAM, HOME)
+@options(SOURCE, LAYOUT, PARAM, HOME)
 @click.option(
     "--measure",
     "measures",
@@ -239,7 +144,7 @@ def measure(
 
 @main.command()
 @click.argument("recipe")
-@_options(SOURCE, LAYOUT, PARAM, HOME)
+@options(SOURCE, LAYOUT, PARAM, *judging.LIMITS, HOME)
 @click.option("--budget", help="A number of rows (1000) or a share of the pool (10%).")
 @click.option("--seed", type=int, help="Seed of the selection.")
 @click.option(
@@ -296,7 +201,7 @@ def run(
 
 @main.command()
 @click.argument("names", nargs=-1, required=True, metavar="STAGE/NAME...")
-@_options(SOURCE, LAYOUT, PARAM, HOME)
+@options(SOURCE, LAYOUT, PARAM, *judging.LIMITS, HOME)
 def make(
     names: tuple[str, ...], sources: dict[str, Path], layout: str | None, params: dict[str, Any], home: str | None
 ) -> None:
@@ -331,6 +236,9 @@ def explain(row_id: str, home: str | None, as_json: bool) -> None:
         out.print(renderable, highlight=False)
 
 
+main.add_command(judging.bill)
+
+
 @main.command()
 @HOME
 @click.option("--port", default=3000, show_default=True, help="Port on this machine.")
@@ -358,7 +266,9 @@ def _work(
     settings: Mapping[str, Any],
     recipe: str | None = None,
 ) -> tuple[Lake, Any, Any]:
-    """Prepare the home, add the sources, and make the targets."""
+    """Prepare the home, add the sources, and make the targets; a dry run ends with what judges would cost."""
+    settings = judging.within(settings)
+    asked = judging.ROWS if judging.is_dry() else targets
     lake = homes.prepare(home)
     from jobs import runs, tables, watching
 
@@ -372,12 +282,13 @@ def _work(
         try:
             with watching.watching(console):
                 outcome = _friendly(
-                    lambda: runs.materialize(
-                        lake, definitions, instance, targets, names, {**settings, "sources": names}
-                    )
+                    lambda: runs.materialize(lake, definitions, instance, asked, names, {**settings, "sources": names})
                 )
         finally:
             runs.forget_unread(lake, instance, sources)
+    if judging.is_dry():
+        _friendly(lambda: judging.tell(lake, definitions, targets, names, settings))
+        click.get_current_context().exit()
     outcome.sources = names  # results come in the order in which the files were named
     for warning in outcome.warnings[:SHOWN_WARNINGS]:
         say(f"[yellow]worth a look[/] {escape(warning)}")
@@ -430,6 +341,10 @@ def _friendly(action: Callable[[], Any]) -> Any:
     except (LakeError, RecipeError, RunFailed, SourceError, ValueError, OSError) as error:
         raise UserError(str(error)) from error
 
+
+main.add_command(
+    audit_cli.group(audit_cli.Tools(_work, _friendly, _definitions, _known, say, WIDE), SOURCE, LAYOUT, HOME)
+)
 
 if __name__ == "__main__":
     main()

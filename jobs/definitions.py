@@ -14,13 +14,17 @@ from assets import (
     automation,
     clustered,
     clusterings,
+    distilled,
     embedded,
     evaluated,
     evaluators,
     evidence,
     filtered,
+    humans,
     instruction_mining,
+    judged,
     mods,
+    pairwise,
     passes,
     probes,
     raw,
@@ -32,7 +36,9 @@ from assets import (
     targets,
     tuned,
 )
+from methods import catalog
 from methods.catalog import CLUSTERINGS
+from methods.judging.questions import QUESTIONS
 from methods.selection.recipe import Recipe, load_folder
 from resources.causal_lm import CausalLM
 from resources.encoder import Encoder
@@ -40,13 +46,15 @@ from resources.from_env import (
     causal_lm_from_env,
     ctc_aligner_from_env,
     encoder_from_env,
+    judge_from_env,
     reward_model_from_env,
     unieval_from_env,
 )
+from resources.judge import Judge
 from resources.reward_model import RewardModel
 from resources.settings import Settings
 from resources.tables import LakeResource, ParquetTables, default_home
-from sensors import landing, selection
+from sensors import batches, labels, landing, selection
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -84,6 +92,26 @@ def _expensive(assets: Iterable[dg.AssetsDefinition]) -> list[dg.AssetKey]:
     return [spec.key for spec in specs if spec.key.path[0] == "evidence" and spec.tags.get("cost", "cpu") != "cpu"]
 
 
+READ_OFF = {pairwise.PAIRS: [pairwise.STRENGTHS]} | {
+    judged.key_of(question.id): [
+        scored.key_of(indicator.id)
+        for indicator in catalog.INDICATORS
+        if judged.key_of(question.id).to_user_string() in indicator.needs
+    ]
+    for question in QUESTIONS
+}
+"""The scores that are read off each question's answers."""
+COSTS_MONEY = {key for question, scores in READ_OFF.items() for key in (question, *scores)} - {pairwise.STRENGTHS}
+"""Never made by a new file or by a job: a person asks for them."""
+
+
+HUMAN = (
+    *(key for asset in humans.ASSETS for key in asset.keys),
+    *(scored.key_of(indicator.id) for indicator in catalog.INDICATORS if "humans/ratings" in indicator.needs),
+)
+"""What is made of people's labels."""
+
+
 def build_defs(
     home: Path | None = None,
     encoder: Encoder | None = None,
@@ -91,6 +119,7 @@ def build_defs(
     recipes: Sequence[Recipe] | None = None,
     sensor_interval: int | None = None,
     reward_model: RewardModel | None = None,
+    judge: Judge | None = None,
 ) -> dg.Definitions:
     """All definitions; tests and notebooks replace what they like.
 
@@ -112,10 +141,13 @@ def build_defs(
         *probes.POOL_ASSETS,
         *targets.ASSETS,
         *semantic.ASSETS,
+        *pairwise.ASSETS,
+        *distilled.ASSETS,
+        *humans.ASSETS,
         *clusterings.build_assets(CLUSTERINGS),
     )
-    assets = (*sources, *across, *demanded)
-    lane = [key for asset in assets if asset.partitions_def for key in asset.keys]
+    assets = (*sources, *across, *demanded, *judged.build_assets(QUESTIONS))
+    lane = sorted({key for asset in assets if asset.partitions_def for key in asset.keys} - COSTS_MONEY)
     asked = {dg.AssetKey([stage, r.name]) for r in recipes if r.on_request for stage in ("selected", "evaluated")}
     read = read_by([asset for asset in across if not asset.keys & asked], assets)
     # What trains is started by a person alone, and what else is demanded is made where it is in use.
@@ -123,7 +155,7 @@ def build_defs(
     downstream = [key for asset in assets if not asset.partitions_def for key in asset.keys if key not in by_hand]
     waiting = {key for asset in demanded for key in asset.keys} | asked
     chosen = [key for key in downstream if key in read or (key.path[0] != "scored" and key not in waiting)]
-    chosen += sorted(by_hand & read)
+    chosen += sorted((by_hand & read) - COSTS_MONEY)
     assets = tuple(automation.with_gate(asset, downstream) for asset in assets)
     return dg.Definitions(
         assets=assets,
@@ -136,6 +168,7 @@ def build_defs(
             "reward_model": reward_model or reward_model_from_env(),
             "ctc_aligner": ctc_aligner_from_env(),
             "unieval_model": unieval_from_env(),
+            "judge": judge or judge_from_env(),
         },
         jobs=[
             dg.define_asset_job(
@@ -149,6 +182,8 @@ def build_defs(
         ],
         sensors=[
             landing.build_sensor(lane, interval, read, _expensive(sources)),
+            batches.build_sensor(READ_OFF, READ_OFF),
+            labels.build_sensor(HUMAN, interval),
             selection.build_sensor(recipes, downstream, max(60, 2 * interval)),
             dg.AutomationConditionSensorDefinition(
                 "refresh",

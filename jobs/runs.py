@@ -7,11 +7,13 @@ what happened. Printing is the command line's business.
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 
 from assets.partitions import SOURCES
-from jobs import memo
+from assets.spending import COMMAND
+from jobs import judging, memo
 from jobs.made import Made, Outcome
 from methods.selection.recipe import RecipeError
 from methods.streams import SourceError, kind_by_name
@@ -46,6 +48,10 @@ def forget_unread(lake: Lake, instance: dg.DagsterInstance, sources: Iterable[st
             instance.delete_dynamic_partition(SOURCES.name or "", name)
 
 
+LOOK_AGAIN = ("tuned", "mods", "judged", "humans")
+"""Stages whose tables depend on more than the graph names."""
+
+
 def materialize(
     lake: Lake,
     definitions: dg.Definitions,
@@ -66,16 +72,20 @@ def materialize(
     lane = sorted(key for key in wanted if graph.get(key).is_partitioned)
     across = sorted(key for key in wanted if not graph.get(key).is_partitioned)
     call = memo.fingerprint_of_call(lake, definitions, [*lane, *across], sources, settings)
-    # What is trained may read scores that its place in the graph does not name: each step looks for itself.
-    trains = any(key.path[0] in ("tuned", "mods") for key in across)
-    if not trains and (known := memo.recall(lake, call)):
+    # What is trained may read scores that its place in the graph does not name, a judge's table may have cells open,
+    # and people's labels are files: each step looks for itself.
+    looks = any(key.path[0] in ("tuned", "mods", "judged", "humans") for key in across) or any(
+        map(judging.is_judged, lane)
+    )
+    if not looks and (known := memo.recall(lake, call)):
         return known
     config = run_config(settings)
     outcome = Outcome(sources=list(sources))
-    for source in sources:
-        _run(definitions, instance, lane, source, config, outcome)
+    tags = {"sluice/from": "command line", COMMAND: uuid4().hex}
+    for source in sources if lane else ():
+        _run(definitions, instance, lane, source, config, outcome, tags)
     if across:
-        _run(definitions, instance, across, None, config, outcome)
+        _run(definitions, instance, across, None, config, outcome, tags)
     memo.remember(lake, call, outcome)
     return outcome
 
@@ -107,6 +117,7 @@ def _run(
     partition: str | None,
     config: dict[str, Any],
     outcome: Outcome,
+    tags: Mapping[str, str],
 ) -> None:
     job = definitions.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
@@ -115,7 +126,7 @@ def _run(
         partition_key=partition,
         asset_selection=list(keys),
         raise_on_error=False,
-        tags={"sluice/from": "command line", **({"sluice/source": partition} if partition else {})},
+        tags={**tags, **({"sluice/source": partition} if partition else {})},
     )
     outcome.made += [_made(event, partition) for event in _materializations(result.all_events)]
     outcome.warnings += [warning for event in result.all_events for warning in _failed_expectations(event, partition)]

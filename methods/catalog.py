@@ -40,14 +40,20 @@ from methods.importance import prompting as importance_prompting
 from methods.kinds import Indicator, Measure, Method, Selector
 from methods.quality import alignment as quality_alignment
 from methods.quality import corpus as quality_corpus
+from methods.quality import distillation as quality_distillation
 from methods.quality import dqi_measures as quality_dqi
 from methods.quality import dqi_rows as quality_dqi_rows
 from methods.quality import flags as quality_flags
 from methods.quality import handcrafted as quality_handcrafted
+from methods.quality import human as quality_human
 from methods.quality import instruction_mining as quality_instruction_mining
+from methods.quality import judge as quality_judge
+from methods.quality import judge_deita as quality_deita
 from methods.quality import memorization as quality_memorization
 from methods.quality import model as quality_model
+from methods.quality import pairwise as quality_pairwise
 from methods.quality import predictability as quality_predictability
+from methods.quality import qurating as quality_qurating
 from methods.quality import readability as quality_readability
 from methods.quality import repetition as quality_repetition
 from methods.quality import reward as quality_reward
@@ -73,6 +79,12 @@ INDICATORS: tuple[Indicator, ...] = (
     *quality_memorization.INDICATORS,
     *quality_predictability.INDICATORS,
     *quality_yes_no.INDICATORS,
+    *quality_judge.INDICATORS,
+    *quality_human.INDICATORS,
+    *quality_qurating.INDICATORS,
+    *quality_pairwise.INDICATORS,
+    *quality_distillation.INDICATORS,
+    *quality_deita.INDICATORS,
     *quality_alignment.INDICATORS,
     *quality_unieval.INDICATORS,
     *quality_subnets.INDICATORS,

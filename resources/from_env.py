@@ -1,8 +1,9 @@
 """Which models to use, as the environment says: for whoever starts the program without a configuration.
 
 Here belongs only the reading of ``SLUICE_ENCODER``, ``SLUICE_CAUSAL_LM``, ``SLUICE_REWARD_MODEL``,
-``SLUICE_CTC_ALIGNER``, ``SLUICE_UNIEVAL``, ``SLUICE_DEVICE`` and ``SLUICE_DTYPE``. Unset means the embedded models,
-and no reward model and no UniEval; ``fake`` (or ``fake:...``) means the stand-ins of `fakes` and of the models.
+``SLUICE_CTC_ALIGNER``, ``SLUICE_UNIEVAL``, ``SLUICE_JUDGE_...``, ``SLUICE_DEVICE`` and ``SLUICE_DTYPE``. Unset means
+the embedded models, and no reward model, no UniEval and no judge; ``fake`` (or ``fake:...``) means the stand-ins of
+`fakes` and of the models.
 """
 
 import os
@@ -13,6 +14,7 @@ from resources.boolean_qa import UniEval
 from resources.causal_lm import CausalLM
 from resources.encoder import Encoder
 from resources.fakes import FakeCausalLM, FakeEncoder
+from resources.judge import Judge
 from resources.reward_model import RewardModel
 
 
@@ -52,6 +54,23 @@ def unieval_from_env() -> UniEval:
     return UniEval(model="fake:unieval" if model == "fake" else model, device=_read("SLUICE_DEVICE", "auto"))
 
 
+def judge_from_env() -> Judge:
+    """The judge of ``SLUICE_JUDGE_MODEL`` at ``SLUICE_JUDGE_URL``; unset: none.
+
+    ``SLUICE_JUDGE_KEY_NAME`` names the variable that holds the key, ``SLUICE_JUDGE_RPM`` and ``SLUICE_JUDGE_TPM`` are
+    requests and tokens a minute (0: no limit), ``SLUICE_JUDGE_CONCURRENCY`` is calls at a time.
+    """
+    model = _read("SLUICE_JUDGE_MODEL", "")
+    return Judge(
+        url=_read("SLUICE_JUDGE_URL", ""),
+        model="fake:judge" if model == "fake" else model,
+        key_name=_read("SLUICE_JUDGE_KEY_NAME", "OPENAI_API_KEY"),
+        requests_per_minute=_number("SLUICE_JUDGE_RPM", "0", 0),
+        tokens_per_minute=_number("SLUICE_JUDGE_TPM", "0", 0),
+        concurrency=int(_number("SLUICE_JUDGE_CONCURRENCY", "8", 1)),
+    )
+
+
 def encoder(model: str, device: str = "auto") -> Encoder:
     """The encoder that a spec names; ``fake`` and ``fake:...`` give the stand-in."""
     if models.is_fake(model):
@@ -64,6 +83,17 @@ def causal_lm(model: str, device: str = "auto", dtype: str = "auto") -> CausalLM
     if models.is_fake(model):
         return FakeCausalLM() if model == "fake" else FakeCausalLM(model=model)
     return CausalLM(model=model, device=device, dtype=dtype)
+
+
+def _number(name: str, default: str, least: int) -> float:
+    text = _read(name, default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value < float("inf") or (least and value != int(value)):
+        raise ValueError(f"{name} is {text!r}; give a {'whole ' if least else ''}number from {least}")
+    return value
 
 
 def _read(name: str, default: str) -> str:

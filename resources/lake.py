@@ -8,6 +8,9 @@ asset that writes it; vectors have their own module (`vectors.py`), because they
     HOME/targets/            test sets that must not leak into the training set
     HOME/preferences/        comparisons of answers, for a reward
     HOME/recipes/, HOME/filters.yaml               recipes and thresholds of one's own
+    HOME/labels/, HOME/audits/                     what people said of rows, and what they were asked
+    HOME/prompts/, HOME/prices.yaml                prompts of one's own, and what judges cost
+    HOME/judgments.sqlite    what judges answered, and what was paid (`answers.py`)
     HOME/models/             models that were trained here
     HOME/lake/tables/STAGE/NAME.parquet            one file an asset
     HOME/lake/tables/STAGE/NAME/SOURCE.parquet     ... or one file a source

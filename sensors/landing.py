@@ -113,7 +113,7 @@ def look(folder: Path, cursor: Cursor) -> tuple[list[Landed], list[str], Cursor]
         else:
             taken[name] = path
             try:
-                now = _see(path, cursor.seen.get(path.name))
+                now = see(path, cursor.seen.get(path.name))
             except SourceError as error:
                 problems.append(str(error))
                 continue
@@ -136,7 +136,7 @@ def _files(folder: Path, cursor: Cursor) -> list[Path]:
     return sorted(files, key=lambda path: (path.name not in in_use, path.name))
 
 
-def _see(path: Path, before: Seen | None) -> Seen | None:
+def see(path: Path, before: Seen | None) -> Seen | None:
     """The file as it is now, with the hash of its content if it stood still since the last look; None if it went
     away."""
     stamp = _stamp(path)

@@ -7,7 +7,12 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-for model in ("SLUICE_REWARD_MODEL", "SLUICE_CTC_ALIGNER", "SLUICE_UNIEVAL"):  # none of them comes with the program
+for model in (
+    "SLUICE_REWARD_MODEL",
+    "SLUICE_CTC_ALIGNER",
+    "SLUICE_UNIEVAL",
+    "SLUICE_JUDGE_MODEL",
+):  # none of them comes with the program
     os.environ.setdefault(model, "fake")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -21,7 +21,8 @@ def cluster_margin(
     Equation: M = the k_m = factor b rows that come first by score; group M by cluster; go round the groups from the
     smallest to the largest, taking one row of each a round, until b are taken.
 
-    Parameters: the score is what a recipe makes of a margin (`uncertainty_mean_margin`, whose indicator turns it so that higher is less sure).
+    Parameters: the score is what a recipe makes of a margin (`uncertainty_mean_margin`, which is higher where the model
+    is less sure).
     `factor` is k_m / b (10, as in the paper's larger experiments; 1 is the top by score). `k` None takes the pool's
     clusters (a negative label is a cluster too); a number looks for so many by spherical k-means with `seed`.
 

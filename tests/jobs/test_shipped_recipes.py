@@ -4,10 +4,10 @@ import json
 
 import polars as pl
 import pytest
-from tests.house import House, conversation, lines
 
 from jobs.definitions import recipes_of
 from methods import catalog
+from tests.house import House, conversation, lines
 
 TRAINED = {"bettermixture", "mods"}
 """Recipes that train a model first; they have tests of their own."""

@@ -1,0 +1,1 @@
+"""Asking a judge about rows: questions, prompts, parsers."""

@@ -255,6 +255,27 @@ CARD = Suite(
     columns=(filled("measure", "every line names its measure"),), facts=(between("rows", 1, None, "a card has lines"),)
 )
 
+VOCABULARY = Suite(
+    columns=(
+        unique("raw", why="a tag's fate is told once"),
+        between("rows", 1, None, "a tag stands somewhere"),
+    ),
+    statistics=(between("tags: association", 1, None, "no tag is left: min_count is high for so few rows"),),
+)
+TAGGED = Suite(
+    columns=(*ONE_A_ROW, filled("status", "every line says ok, or why not")),
+    facts=(zero("rows missing", "every row of the pool has its line"),),
+    statistics=(
+        between("share not ok", 0, 0.2, "more than one row in five without tags"),
+        between("tags that the vocabulary lacks", 0, 0, "the vocabulary is older than the tags: make it again"),
+    ),
+)
+CORRECTED = Suite(
+    columns=(*ONE_A_ROW, filled("decision", "every answer is decided on"), filled("why", "in words")),
+    facts=(zero("rows missing", "every row of the pool has its line"),),
+    statistics=(between("share not ok", 0, 0.2, "more than one row in five that nothing is known of"),),
+)
+
 STAGES: Mapping[str, Suite] = {
     "raw": RAW,
     "raw/quarantine": QUARANTINE,
@@ -268,6 +289,9 @@ STAGES: Mapping[str, Suite] = {
     "embedded": EVIDENCE,
     "clustered": CLUSTERED,
     "clustered/kmeans_model": MODEL,
+    "tagged": TAGGED,
+    "tagged/instag_vocabulary": VOCABULARY,
+    "corrected": CORRECTED,
     "explored": EXPLORED,
     "targets": TARGETS,
     "tuned": TUNED,

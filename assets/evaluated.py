@@ -24,7 +24,7 @@ from assets.views import quality_of, subset_view, texts_in_order
 from methods import catalog, readers
 from methods.diversity import intervals
 from methods.importance.dsir import kl_reduction
-from methods.selection.recipe import Recipe
+from methods.selection.recipe import SOURCE, Recipe
 from resources.encoder import Encoder
 from resources.settings import Settings
 from resources.tables import LakeResource
@@ -70,6 +70,8 @@ def build_asset(recipe: Recipe) -> dg.AssetsDefinition:
         whole_pool(name, sources)
         for name in ("filtered/instructions", "filtered/dropped", "evidence/text_counts", "embedded/minilm")
     ]
+    if recipe.tags != SOURCE:
+        deps.append(same_source(f"tagged/{recipe.tags}"))
     for name in card_indicators(recipe):
         pooled = catalog.indicator(name).scope == "pool"
         deps.append(same_source(f"scored/{name}") if pooled else whole_pool(f"scored/{name}", sources))
@@ -169,7 +171,9 @@ def _measures(
 ) -> list[tuple[Any, ...]]:
     needs = {need for m in CARD_MEASURES for need in m.needs}
     quality = _quality(step, recipe)
-    views = {name: subset_view(step.resource, encoder, ids, pool, needs, quality) for name, ids in sets.items()}
+    views = {
+        name: subset_view(step.resource, encoder, ids, pool, needs, quality, recipe.tags) for name, ids in sets.items()
+    }
     tags = views["pool"].tags
     known = None if tags is None else frozenset(tags.explode().drop_nulls())
     views = {name: replace(view, known_tags=known) for name, view in views.items()}

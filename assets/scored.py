@@ -72,6 +72,7 @@ UNPARTITIONED = frozenset(
     | {"evidence/token_statistics_experienced", "mods/seed", "mods/answers"}
     | {"tuned/instruction_mining_rows", "evidence/cape"}
     | {"judged/strengths", "judged/rated", "tuned/distilled", "humans/ratings"}
+    | {"tagged/instag", "corrected/answers"}
 )
 """Evidence that is kept for the pool as a whole."""
 

@@ -23,7 +23,7 @@ from assets.views import clusters_of, tags_in_order, texts_in_order
 from methods import catalog
 from methods.kinds import Target
 from methods.selection import choose as science
-from methods.selection.recipe import Recipe, budget_rows
+from methods.selection.recipe import SOURCE, Recipe, budget_rows
 from resources.encoder import Encoder
 from resources.lake import Lake, LakeError
 from resources.settings import Settings
@@ -55,6 +55,8 @@ def deps_of(recipe: Recipe) -> list[dg.AssetDep]:
     needs = catalog.selector(recipe.selector).needs
     if "vectors" in needs:
         deps.append(whole_pool("embedded/minilm", sources))
+    if recipe.tags != SOURCE:
+        deps.append(same_source(f"tagged/{recipe.tags}"))
     if recipe.targets:
         deps.append(same_source("targets/rows"))
     if recipe.semantic_duplicates is not None:
@@ -133,7 +135,7 @@ def _choose(
         vectors=lambda ids: store.read(ids.to_list()) if store else np.empty((len(ids), 0), np.float32),
         clusters=lambda ids: clusters_of(ids, labels),
         texts=lambda ids: texts_in_order(step.lake, ids, pool),
-        tags=lambda ids: tags_in_order(step.lake, ids, pool),
+        tags=lambda ids: tags_in_order(step.lake, ids, pool, recipe.tags),
         targets=lambda: _targets(step, recipe, encoder),
         semantic_pairs=step.scan(SEMANTIC_PAIRS).collect() if recipe.semantic_duplicates is not None else None,
     )

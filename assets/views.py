@@ -15,6 +15,7 @@ from assets.evidence import NEIGHBOURS_KEPT
 from methods.kinds import Pool, Subset
 from methods.rows import PROMPT
 from methods.selection.aggregate import ecdf
+from methods.selection.recipe import SOURCE
 from methods.tags import tags_of
 from resources.encoder import Encoder
 from resources.lake import Lake
@@ -62,8 +63,11 @@ def texts_in_order(lake: Lake, ids: pl.Series, sources: Sequence[str]) -> pl.Dat
     return in_order(ids, rows).drop("row_id").collect()
 
 
-def tags_in_order(lake: Lake, ids: pl.Series, sources: Sequence[str]) -> pl.Series:
-    """The tags of these rows, in their order; null where the source gives none."""
+def tags_in_order(lake: Lake, ids: pl.Series, sources: Sequence[str], by: str = SOURCE) -> pl.Series:
+    """The tags of these rows, in their order; null where there are none: those that the source gives, or those of
+    ``tagged/<by>``."""
+    if by != SOURCE:
+        return in_order(ids, lake.scan(["tagged", by]).select("row_id", "tags")).collect()["tags"]
     return tags_of(in_order(ids, _rows(lake, sources).select("row_id", "record")).collect()["record"].fill_null("{}"))
 
 
@@ -77,6 +81,7 @@ def subset_view(
     sources: Sequence[str],
     needs: Collection[str],
     quality: pl.DataFrame | None = None,
+    tags: str = SOURCE,
 ) -> Subset:
     """These rows as a set to be measured, with the fields named in ``needs``.
 
@@ -93,7 +98,7 @@ def subset_view(
         if words is not None
         else None,
         texts=texts_in_order(lake, ids, sources) if "texts" in needs else None,
-        tags=tags_in_order(lake, ids, sources) if {"tags", "known_tags"} & set(needs) else None,
+        tags=tags_in_order(lake, ids, sources, tags) if {"tags", "known_tags"} & set(needs) else None,
         quality=None if quality is None else in_order(ids, quality.lazy()).collect()["quality"].to_numpy(),
         encode=encode_with(resource, encoder) if "encode" in needs else None,
     )

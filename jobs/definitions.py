@@ -12,6 +12,7 @@ import dagster as dg
 
 from assets import (
     automation,
+    bsdetector,
     clustered,
     clusterings,
     distilled,
@@ -33,6 +34,7 @@ from assets import (
     selected,
     semantic,
     subset_runs,
+    tags,
     targets,
     tuned,
 )
@@ -47,6 +49,7 @@ from resources.from_env import (
     ctc_aligner_from_env,
     encoder_from_env,
     judge_from_env,
+    nli_from_env,
     reward_model_from_env,
     unieval_from_env,
 )
@@ -86,6 +89,16 @@ def read_by(readers: Iterable[dg.AssetsDefinition], assets: Iterable[dg.AssetsDe
     return found
 
 
+def behind(keys: Iterable[dg.AssetKey], assets: Iterable[dg.AssetsDefinition]) -> set[dg.AssetKey]:
+    """These tables, and all that is made of them."""
+    deps = {key: of for asset in assets for key, of in asset.asset_deps.items()}
+    found, before = set(keys), set[dg.AssetKey]()
+    while found != before:
+        before = set(found)
+        found |= {key for key, of in deps.items() if of & found}
+    return found
+
+
 def _expensive(assets: Iterable[dg.AssetsDefinition]) -> list[dg.AssetKey]:
     """The passes among these assets that cost a model's time."""
     specs = (spec for asset in assets for spec in asset.specs)
@@ -101,8 +114,6 @@ READ_OFF = {pairwise.PAIRS: [pairwise.STRENGTHS]} | {
     for question in QUESTIONS
 }
 """The scores that are read off each question's answers."""
-COSTS_MONEY = {key for question, scores in READ_OFF.items() for key in (question, *scores)} - {pairwise.STRENGTHS}
-"""Never made by a new file or by a job: a person asks for them."""
 
 
 HUMAN = (
@@ -130,9 +141,11 @@ def build_defs(
     home = (home or default_home()).absolute()
     recipes = recipes_of(home) if recipes is None else tuple(recipes)
     sources = (*raw.ASSETS, *filtered.ASSETS, *evidence.ASSETS, *passes.ASSETS, *embedded.ASSETS, *scored.ASSETS)
-    sources = (*sources, *rewards.SOURCE_ASSETS, *probes.SOURCE_ASSETS, *evaluators.ASSETS)
+    sources = (*sources, *rewards.SOURCE_ASSETS, *bsdetector.SOURCE_ASSETS, *probes.SOURCE_ASSETS, *evaluators.ASSETS)
     across = (*clustered.ASSETS, *selected.build_assets(recipes), *evaluated.build_assets(recipes))
     demanded = (
+        *tags.ASSETS,
+        *bsdetector.POOL_ASSETS,
         *tuned.ASSETS,
         *rewards.POOL_ASSETS,
         *mods.ASSETS,
@@ -147,7 +160,9 @@ def build_defs(
         *clusterings.build_assets(CLUSTERINGS),
     )
     assets = (*sources, *across, *demanded, *judged.build_assets(QUESTIONS))
-    lane = sorted({key for asset in assets if asset.partitions_def for key in asset.keys} - COSTS_MONEY)
+    # Never made by a new file or by a job, nor what cannot be made without it: a person asks for it.
+    costs_money = behind(READ_OFF, assets)
+    lane = sorted({key for asset in assets if asset.partitions_def for key in asset.keys} - costs_money)
     asked = {dg.AssetKey([stage, r.name]) for r in recipes if r.on_request for stage in ("selected", "evaluated")}
     read = read_by([asset for asset in across if not asset.keys & asked], assets)
     # What trains is started by a person alone, and what else is demanded is made where it is in use.
@@ -155,7 +170,7 @@ def build_defs(
     downstream = [key for asset in assets if not asset.partitions_def for key in asset.keys if key not in by_hand]
     waiting = {key for asset in demanded for key in asset.keys} | asked
     chosen = [key for key in downstream if key in read or (key.path[0] != "scored" and key not in waiting)]
-    chosen += sorted((by_hand & read) - COSTS_MONEY)
+    chosen += sorted((by_hand & read) - costs_money)
     assets = tuple(automation.with_gate(asset, downstream) for asset in assets)
     return dg.Definitions(
         assets=assets,
@@ -168,6 +183,7 @@ def build_defs(
             "reward_model": reward_model or reward_model_from_env(),
             "ctc_aligner": ctc_aligner_from_env(),
             "unieval_model": unieval_from_env(),
+            "nli": nli_from_env(),
             "judge": judge or judge_from_env(),
         },
         jobs=[

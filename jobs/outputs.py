@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from methods.quality import bsdetector
 from resources.lake import Lake, LakeError, replacing
 
 WRITERS: Mapping[str, Callable[[pl.DataFrame, Path], None]] = {
@@ -84,11 +85,25 @@ def write_subset(lake: Lake, recipe: str, path: Path) -> int:
 def subset_records(lake: Lake, recipe: str) -> Iterator[dict[str, Any]]:
     """The records of a subset, each once, whatever its weight."""
     chosen = lake.scan(["selected", recipe]).sort("rank").collect()
+    answers = new_answers(lake, recipe)
     for block in chosen.iter_slices(2000):
-        yield from _records(lake, block)
+        yield from _records(lake, block, answers)
 
 
-def _records(lake: Lake, block: pl.DataFrame) -> Iterator[dict[str, Any]]:
+def new_answers(lake: Lake, recipe: str) -> dict[str, dict[str, Any]]:
+    """The answers that replace a row's own, by row: where the recipe keeps rows for them (`auto_correct`)."""
+    manifest, key = lake.manifest(["selected", recipe]), bsdetector.CORRECTED.split("/")
+    if manifest is None or bsdetector.AUTO_CORRECT not in manifest.config["recipe"]["gates"]:
+        return {}
+    stays, now = lake.manifest(["scored", bsdetector.AUTO_CORRECT]), lake.manifest(key)
+    read = manifest.inputs[f"scored/{bsdetector.AUTO_CORRECT}"]
+    if not (stays and now and read == stays.data_version and stays.inputs[bsdetector.CORRECTED] == now.data_version):
+        raise LakeError(f"{bsdetector.CORRECTED} is newer than the subset of {recipe}: choose again first")
+    replaced = lake.scan(key).filter(pl.col("decision") == bsdetector.REPLACED).collect()
+    return {line["row_id"]: line for line in replaced.iter_rows(named=True)}
+
+
+def _records(lake: Lake, block: pl.DataFrame, answers: Mapping[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
     wanted = block.select("row_id", "source", "position", "part")
     places = []
     for source in wanted["source"].unique().sort():
@@ -105,4 +120,7 @@ def _records(lake: Lake, block: pl.DataFrame) -> Iterator[dict[str, Any]]:
         if line["part"]:
             record = {**record, "messages": line["messages"]}
         said = {name: line[name] for name in SAID}
+        if better := answers.get(line["row_id"]):
+            record = bsdetector.with_correction(record, line["messages"], better["old"], better["new"])
+            said["answer"] = bsdetector.lineage(better)
         yield {**record, "sluice": {**said, **({"part": line["part"]} if line["part"] else {})}}

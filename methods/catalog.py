@@ -39,6 +39,7 @@ from methods.importance import options as importance_options
 from methods.importance import prompting as importance_prompting
 from methods.kinds import Indicator, Measure, Method, Selector
 from methods.quality import alignment as quality_alignment
+from methods.quality import bsdetector as quality_bsdetector
 from methods.quality import corpus as quality_corpus
 from methods.quality import distillation as quality_distillation
 from methods.quality import dqi_measures as quality_dqi
@@ -59,6 +60,7 @@ from methods.quality import repetition as quality_repetition
 from methods.quality import reward as quality_reward
 from methods.quality import spelling as quality_spelling
 from methods.quality import subnets as quality_subnets
+from methods.quality import tag_normalisation as quality_tags
 from methods.quality import unieval as quality_unieval
 from methods.quality import warmup as quality_warmup
 from methods.quality import yes_no as quality_yes_no
@@ -85,6 +87,8 @@ INDICATORS: tuple[Indicator, ...] = (
     *quality_pairwise.INDICATORS,
     *quality_distillation.INDICATORS,
     *quality_deita.INDICATORS,
+    *quality_tags.INDICATORS,
+    *quality_bsdetector.INDICATORS,
     *quality_alignment.INDICATORS,
     *quality_unieval.INDICATORS,
     *quality_subnets.INDICATORS,

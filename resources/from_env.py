@@ -15,6 +15,7 @@ from resources.causal_lm import CausalLM
 from resources.encoder import Encoder
 from resources.fakes import FakeCausalLM, FakeEncoder
 from resources.judge import Judge
+from resources.nli import NLI
 from resources.reward_model import RewardModel
 
 
@@ -46,6 +47,16 @@ def ctc_aligner_from_env() -> Aligner:
     """The aligner of ``SLUICE_CTC_ALIGNER`` on ``SLUICE_DEVICE``; unset: the embedded encoder."""
     model = _read("SLUICE_CTC_ALIGNER", "embedded:minilm")
     return Aligner(model="fake:aligner" if model == "fake" else model, device=_read("SLUICE_DEVICE", "auto"))
+
+
+def nli_from_env() -> NLI:
+    """The model of ``SLUICE_NLI`` on ``SLUICE_DEVICE`` as ``SLUICE_DTYPE``; unset: none."""
+    model = _read("SLUICE_NLI", "")
+    return NLI(
+        model="fake:nli" if model == "fake" else model,
+        device=_read("SLUICE_DEVICE", "auto"),
+        dtype=_read("SLUICE_DTYPE", "auto"),
+    )
 
 
 def unieval_from_env() -> UniEval:

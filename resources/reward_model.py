@@ -35,7 +35,7 @@ class _Loaded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Written:
+class Written:
     """Token ids of a pair, and for models that tell the two texts apart, which token is whose."""
 
     tokens: list[int]
@@ -71,7 +71,7 @@ class RewardModel(dg.ConfigurableResource):
         if models.is_fake(self.model):
             return {"model": self.model, "content": _STAND_IN, **common}
         located = models.locate(self.model, _NEEDS)
-        return {**models.identity(located), **common, "dtype": _dtype(self.dtype, located)}
+        return {**models.identity(located), **common, "dtype": stored_dtype(self.dtype, located)}
 
     def scores(self, pairs: Sequence[tuple[str, str]]) -> tuple[np.ndarray, list[str]]:
         """The raw reward of each (question, answer), float64, and a status a pair.
@@ -94,7 +94,7 @@ class RewardModel(dg.ConfigurableResource):
         if not asked:
             return found, status
         loaded = self._load()
-        written: list[_Written] = []
+        written: list[Written] = []
         places: list[int] = []
         for at, (pair, cut) in zip(asked, self._written(loaded, [pairs[at] for at in asked]), strict=True):
             status[at] = TEMPLATE_MISMATCH if pair is None else TRUNCATED if cut else OK
@@ -109,20 +109,20 @@ class RewardModel(dg.ConfigurableResource):
                 found[at] = reward
         return found, status
 
-    def _written(self, loaded: _Loaded, pairs: list[tuple[str, str]]) -> list[tuple[_Written | None, bool]]:
+    def _written(self, loaded: _Loaded, pairs: list[tuple[str, str]]) -> list[tuple[Written | None, bool]]:
         """Each pair as tokens (None where it cannot be written), and whether it had to be cut."""
         limit = min(self.max_tokens, loaded.limit)
         if loaded.style == "pair":
-            whole = _tokenised(loaded.tokenizer, pairs, None)
+            whole = tokenised(loaded.tokenizer, pairs, None)
             long = [at for at, one in enumerate(whole) if len(one.tokens) > limit]
-            for at, one in zip(long, _tokenised(loaded.tokenizer, [pairs[at] for at in long], limit), strict=True):
+            for at, one in zip(long, tokenised(loaded.tokenizer, [pairs[at] for at in long], limit), strict=True):
                 whole[at] = one
             cut = set(long)
             return [(one, at in cut) for at, one in enumerate(whole)]
-        written: list[tuple[_Written | None, bool]] = []
+        written: list[tuple[Written | None, bool]] = []
         for question, answer in pairs:
             ids = _chat(loaded.tokenizer, question, answer)
-            written.append((None, False) if not ids else (_Written(ids[:limit]), len(ids) > limit))
+            written.append((None, False) if not ids else (Written(ids[:limit]), len(ids) > limit))
         return written
 
     def _budget(self, loaded: _Loaded) -> int:
@@ -134,11 +134,11 @@ class RewardModel(dg.ConfigurableResource):
 
     def _load(self) -> _Loaded:
         located = models.locate(self.model, _NEEDS)
-        key = (self.model, self.device, _dtype(self.dtype, located), self.style)
+        key = (self.model, self.device, stored_dtype(self.dtype, located), self.style)
         return once(("reward_model", *key), lambda: _load(located, *key))
 
 
-def _dtype(asked: str, located: models.Located) -> str:
+def stored_dtype(asked: str, located: models.Located) -> str:
     """The number type: the one asked for, or that of the stored weights."""
     if asked != "auto":
         return compute.dtype_name(asked)
@@ -185,10 +185,10 @@ def _load(located: models.Located, spec: str, device: str, dtype: str, style: st
         raise models.ModelUnavailable(f"The tokenizer of {spec!r} has no chat template: set style='pair'.")
     chosen = style if style != "auto" else "chat" if tokenizer.chat_template else "pair"
     model = model.to(compute.pick_device(device)).eval()
-    return _Loaded(model, tokenizer, _limit(model, tokenizer), chosen)
+    return _Loaded(model, tokenizer, longest(model, tokenizer), chosen)
 
 
-def _limit(model: Any, tokenizer: Any) -> int:
+def longest(model: Any, tokenizer: Any) -> int:
     """The longest sequence that the model has places for."""
     limits = [int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)]
     limits.append(int(min(tokenizer.model_max_length, 1 << 30)))
@@ -199,7 +199,7 @@ def _limit(model: Any, tokenizer: Any) -> int:
     return min(limit for limit in limits if limit > 0)
 
 
-def _tokenised(tokenizer: Any, pairs: Sequence[tuple[str, str]], limit: int | None) -> list[_Written]:
+def tokenised(tokenizer: Any, pairs: Sequence[tuple[str, str]], limit: int | None) -> list[Written]:
     """The pairs by the tokenizer's own rules, cut where there is a limit."""
     if not pairs:
         return []
@@ -207,7 +207,7 @@ def _tokenised(tokenizer: Any, pairs: Sequence[tuple[str, str]], limit: int | No
     questions, answers = [question for question, _ in pairs], [answer for _, answer in pairs]
     found = tokenizer(questions, answers, return_attention_mask=False, verbose=False, **cut)
     types = found.get("token_type_ids") or [[]] * len(pairs)
-    return [_Written(ids, kinds) for ids, kinds in zip(found["input_ids"], types, strict=True)]
+    return [Written(ids, kinds) for ids, kinds in zip(found["input_ids"], types, strict=True)]
 
 
 def _chat(tokenizer: Any, question: str, answer: str) -> list[int]:
@@ -220,7 +220,7 @@ def _chat(tokenizer: Any, question: str, answer: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
-def _forward(model: Any, batch: Sequence[_Written]) -> list[float]:
+def _forward(model: Any, batch: Sequence[Written]) -> list[float]:
     """One forward pass; a reward each. Padding stands on the right and is masked."""
     import torch
 

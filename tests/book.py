@@ -39,7 +39,7 @@ UNASKED = {f"scored/{i.id}" for i in catalog.INDICATORS if i.scope == "pool"} - 
 """What nobody has asked for: most scores across the pool."""
 UNASKED |= {"evidence/token_statistics_experienced", "evidence/cape", "evidence/semantic_pairs"}
 UNASKED |= {f"clustered/{method.id}" for method in CLUSTERINGS}
-ON_REQUEST = {"tuned", "mods", "explored", "targets", "judged", "humans"}
+ON_REQUEST = {"tuned", "mods", "explored", "targets", "judged", "humans", "tagged", "corrected"}
 """Stages that are made only where somebody asks for them."""
 IN_USE = ("plain", "scored", "own")
 NEVER = dg.AutomationCondition.missing() & ~dg.AutomationCondition.missing()

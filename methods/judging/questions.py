@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from methods.judging import evolved, labels, scores
+from methods.judging import detecting, evolved, labels, scores, tagging
 from methods.judging.kinds import Question
 
-QUESTIONS: tuple[Question, ...] = (*scores.QUESTIONS, *labels.QUESTIONS, *evolved.QUESTIONS)
+QUESTIONS: tuple[Question, ...] = (
+    *scores.QUESTIONS,
+    *labels.QUESTIONS,
+    *evolved.QUESTIONS,
+    *tagging.QUESTIONS,
+    *detecting.QUESTIONS,
+)
 
 ASSET = "evidence/judgments_"
 

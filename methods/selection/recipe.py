@@ -25,6 +25,7 @@ A recipe in full::
     selector: deita_repr_filter
     params: {threshold: 0.9}
     clusters: kmeans                 # or another clustering (hdbscan, topics_lda, ...): for a selector that goes by it
+    tags: source                     # or instag: tags that a judge gave (tagged/instag), for selector and card
     budget: 10%                      # or a number of rows
     seed: 0
     targets: []                      # e.g. [humaneval]: files of HOME/targets that the selector looks for the like of
@@ -54,6 +55,11 @@ NORMALISE, MODES, NULLS = (get_args(choices) for choices in (Normalise, Mode, Nu
 
 TO_BUDGET = "to_budget"
 """Of semantic duplicates as many go as can without falling below the budget, the most alike first."""
+
+
+SOURCE = "source"
+TAGS = (SOURCE, "instag")
+"""Whose tags: the source's, or a judge's (`tagged/instag`)."""
 
 
 class RecipeError(ValueError):
@@ -113,6 +119,8 @@ class Recipe:
     """Files of the home's folder ``targets`` that say what one wants to be good at."""
     clusters: str = "kmeans"
     """The clustering whose labels the selector and the subset's pages get."""
+    tags: str = SOURCE
+    """Whose tags the selector and the subset's card go by (`TAGS`)."""
     on_request: bool = False
     """Made only where somebody asks for it by name."""
 
@@ -144,6 +152,8 @@ class Recipe:
             parts.append(f"drop semantic duplicates ({how})")
         if self.clusters != "kmeans":
             parts.append(f"cluster by {self.clusters}")
+        if self.tags != SOURCE:
+            parts.append(f"tags by {self.tags}")
         params = ", ".join(f"{k}={v}" for k, v in self.params.items())
         parts.append(f"select by {self.selector}" + (f" ({params})" if params else ""))
         parts.append(f"budget {self.budget}, seed {self.seed}")
@@ -198,6 +208,8 @@ def _known(recipe: Recipe, where: str) -> Recipe:
         raise RecipeError(f"{where}: clusters is {recipe.clusters!r}; it can be {', '.join(clusterings)}")
     if recipe.clusters != "kmeans" and "clusters" not in selector.needs:
         raise RecipeError(f"{where}: clusters: {selector.id} goes by no clustering; leave the field out")
+    if recipe.tags not in TAGS:
+        raise RecipeError(f"{where}: tags is {recipe.tags!r}; it can be {', '.join(TAGS)}")
     if unknown := sorted(set(recipe.params) - set(selector.params)):
         has = ", ".join(selector.params) or "none"
         raise RecipeError(f"{where}: params: {selector.id} has no parameter {unknown[0]!r}; it has {has}")

@@ -37,11 +37,12 @@ LATER = (
     *("evidence/prompt_perturbations", "evidence/yes_no", "evidence/rewards", "embedded/minilm"),
     *("evidence/ctc_alignment", "evidence/unieval", "evidence/continuations", "evidence/subnets"),
     *(f"evidence/judgments_{question.id}" for question in QUESTIONS),
+    "evidence/bsdetector",
     *(f"scored/{indicator.id}" for indicator in _ROW_SCORES),
 )
 """The rest of a lane: what is known of a source's rows."""
 LANE_ENDS = (
-    *("filtered/signatures", "embedded/minilm"),
+    *("filtered/signatures", "embedded/minilm", "evidence/judgments_bsdetector_choice"),
     *{indicator.needs: f"scored/{indicator.id}" for indicator in _ROW_SCORES}.values(),
 )
 """The last table of every last step of a lane: where none of them is in progress, no lane is under way."""

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import dagster as dg
 
+from assets.automation import FROM_COMMAND_LINE
 from assets.partitions import SOURCES
 from assets.spending import COMMAND
 from jobs import judging, memo
@@ -81,11 +82,11 @@ def materialize(
         return known
     config = run_config(settings)
     outcome = Outcome(sources=list(sources))
-    tags = {"sluice/from": "command line", COMMAND: uuid4().hex}
+    command = uuid4().hex
     for source in sources if lane else ():
-        _run(definitions, instance, lane, source, config, outcome, tags)
+        _run(definitions, instance, lane, source, config, outcome, command)
     if across:
-        _run(definitions, instance, across, None, config, outcome, tags)
+        _run(definitions, instance, across, None, config, outcome, command)
     memo.remember(lake, call, outcome)
     return outcome
 
@@ -117,7 +118,7 @@ def _run(
     partition: str | None,
     config: dict[str, Any],
     outcome: Outcome,
-    tags: Mapping[str, str],
+    command: str = "",
 ) -> None:
     job = definitions.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
@@ -126,7 +127,11 @@ def _run(
         partition_key=partition,
         asset_selection=list(keys),
         raise_on_error=False,
-        tags={**tags, **({"sluice/source": partition} if partition else {})},
+        tags={
+            **FROM_COMMAND_LINE,
+            **({COMMAND: command} if command else {}),
+            **({"sluice/source": partition} if partition else {}),
+        },
     )
     outcome.made += [_made(event, partition) for event in _materializations(result.all_events)]
     outcome.warnings += [warning for event in result.all_events for warning in _failed_expectations(event, partition)]

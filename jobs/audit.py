@@ -122,9 +122,11 @@ def compared(lake: Lake, wish: Wish, sources: Sequence[str]) -> tuple[str, ...]:
 
 
 def keys_for(wish: Wish, indicators: Sequence[str]) -> list[dg.AssetKey]:
-    """The tables that a draw reads."""
+    """The tables that a draw wants made. A judge's scores are read as they are, unless they were named: a sample must
+    not spend money that nobody spoke of."""
     keys = [POOL, *([CLUSTERS] if wish.by == "cluster" else [])]
-    return keys + [key_of(indicator) for indicator in indicators if wish.by in ("score", "disagreement")]
+    made = [i for i in indicators if i in wish.indicators or catalog.indicator(i).cost != "llm"]
+    return keys + [key_of(indicator) for indicator in made if wish.by in ("score", "disagreement")]
 
 
 def draw(lake: Lake, wish: Wish, indicators: Sequence[str], folder: Path) -> Drawn:

@@ -225,3 +225,11 @@ def test_labels_of_rows_that_nobody_knows_are_counted(folder: Path, tmp_path: Pa
     taken = audit.take(Lake(tmp_path / "home"), lines(tmp_path / "z.jsonl", [row]))
     assert (taken.labels, taken.unknown, taken.new) == (1, 1, True)
     assert isinstance(taken.problems, pl.DataFrame) and taken.problems.is_empty()
+
+
+def test_a_draw_asks_no_judge_that_nobody_named() -> None:
+    seen = ("mtld", "alpagasus_score")
+    by_itself = audit.keys_for(Wish(by="disagreement"), seen)
+    named = audit.keys_for(Wish(by="disagreement", indicators=seen), seen)
+    assert {key.path[-1] for key in by_itself} == {"pool", "mtld"}
+    assert {key.path[-1] for key in named} == {"pool", "mtld", "alpagasus_score"}

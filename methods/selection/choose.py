@@ -22,6 +22,8 @@ from methods.selection.aggregate import gate
 from methods.selection.recipe import TO_BUDGET, Recipe, budget_rows
 from methods.selection.twins import resolve
 
+MOST_COMPARED = 20_000
+"""Chosen rows up to which each is compared with all before it, where a selector did not: some seconds."""
 LEDGER_SCHEMA = {
     "row_id": pl.String,
     "source": pl.String,
@@ -106,7 +108,7 @@ def choose(
         candidates, min(wanted, len(candidates)), recipe.seed if seed is None else seed, **recipe.params
     )
     ids = left["row_id"]
-    places = chosen.nearest if chosen.nearest is not None else np.full(len(chosen.order), -1)
+    places = _nearest(chosen, vectors)
     ledger.select(
         pl.DataFrame(
             {
@@ -121,6 +123,17 @@ def choose(
     )
     ledger.pass_over(ids.gather(list(chosen.refused)), list(chosen.refused.values()))
     return ledger.frame(left.select("row_id", "score") if "score" in left.columns else None)
+
+
+def _nearest(chosen: Chosen, vectors: np.ndarray | None) -> np.ndarray:
+    """The most similar row chosen before each: as the selector says, or found here where it looked at vectors."""
+    if chosen.nearest is not None:
+        return chosen.nearest
+    if vectors is None or not 0 < len(chosen.order) <= MOST_COMPARED:
+        return np.full(len(chosen.order), -1)
+    from methods.numerics.columns import nearest_before
+
+    return nearest_before(vectors, chosen.order)
 
 
 def weights_of(chosen: Chosen, selector: str) -> np.ndarray:

@@ -35,9 +35,15 @@ HEAD = ("filtered/instructions", "filtered/dropped")
 LATER = (
     *("filtered/signatures", "evidence/text_counts", "evidence/readability_features", "evidence/token_statistics"),
     *("evidence/prompt_perturbations", "evidence/yes_no", "evidence/rewards", "embedded/minilm"),
-    *("evidence/ctc_alignment", "evidence/unieval", "evidence/continuations", "evidence/subnets"),
+    *(
+        "evidence/ctc_alignment",
+        "evidence/unieval",
+        "evidence/deita_scorers",
+        "evidence/continuations",
+        "evidence/subnets",
+    ),
     *(f"evidence/judgments_{question.id}" for question in QUESTIONS),
-    "evidence/bsdetector",
+    *("evidence/bsdetector", "evidence/deita_scorers"),
     *(f"scored/{indicator.id}" for indicator in _ROW_SCORES),
 )
 """The rest of a lane: what is known of a source's rows."""

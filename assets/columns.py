@@ -101,6 +101,8 @@ MEANING = {
     "new": "the answer that takes its place",
     "confidence": "how sure the judge is of its preference",
     "trust": "how sure the judge is of the row's own answer",
+    "complexity": "of each turn: how complex the scorer finds its instruction, from 1 to 6",
+    "quality": "of each turn: how good the scorer finds its answer, from 1 to 6",
     "alarm": "whether raters agree too little for their labels to be used",
     "cut": "whether the later row has more earlier twins than are listed",
     "target": "the file of the home's folder targets that the row stands in",

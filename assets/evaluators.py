@@ -14,13 +14,15 @@ from assets.coverage import coverage, rows_to_assess, share_not_ok
 from assets.passes import ROWS_ASKED, model_pass, passed
 from assets.step import Result, Step
 from methods.quality import alignment
+from methods.quality import deita_scorers as deita_science
 from methods.quality import unieval as judged
 from resources.alignment import Aligner
 from resources.boolean_qa import UniEval
+from resources.deita import DeitaScorers
 from resources.settings import Settings
 from resources.tables import LakeResource
 
-ALIGNMENT, UNIEVAL = (dg.AssetKey(["evidence", name]) for name in ("ctc_alignment", "unieval"))
+ALIGNMENT, UNIEVAL, DEITA = (dg.AssetKey(["evidence", name]) for name in ("ctc_alignment", "unieval", "deita_scorers"))
 
 
 @model_pass(
@@ -89,4 +91,46 @@ def asked_about(
     return judged.gathered(rows, dimensions, asked, *model.ask(asked.texts), task=task)
 
 
-ASSETS = (ctc_alignment, unieval)
+@model_pass(
+    DEITA,
+    "1",
+    "How complex each instruction and how good each response is, turn by turn, as DEITA's two trained scorers say at "
+    "one token. It needs both checkpoints (SLUICE_DEITA_COMPLEXITY, SLUICE_DEITA_QUALITY), and is made only where "
+    "somebody asks for what is read off it.",
+)
+def deita_scorers(
+    context: dg.AssetExecutionContext, lake: LakeResource, settings: Settings, deita: DeitaScorers
+) -> Iterator[Any]:
+    """Score the rows that were not scored yet."""
+    if not (deita.complexity and deita.quality):
+        raise dg.Failure(
+            description="evidence/deita_scorers needs two checkpoints, and none comes with the program: set "
+            "SLUICE_DEITA_COMPLEXITY and SLUICE_DEITA_QUALITY to folders or hub ids such as "
+            "hkust-nlp/deita-complexity-scorer and hkust-nlp/deita-quality-scorer (fake:deita is a stand-in)",
+            allow_retries=False,
+        )
+    step = Step(context, lake, settings)
+    identity = deita.identity()
+
+    def ask(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        return (scored_by(block, deita) for block in rows.iter_slices(ROWS_ASKED))
+
+    def compute() -> Result:
+        rows = rows_to_assess(step).select("row_id", "messages", "instruction", "input", "response")
+        done = passed(step, DEITA, identity, deita_science.SCORERS_SCHEMA, rows, "scoring", ask)
+        return Result(done.data, {**done.facts, **coverage(step), **share_not_ok(done.data)})
+
+    yield from step.make(DEITA, identity, compute)
+
+
+def scored_by(rows: pl.DataFrame, deita: DeitaScorers) -> pl.DataFrame:
+    """`deita_scorers.SCORERS_SCHEMA` of some rows."""
+    complexity, quality, counts = deita_science.prompts_of(rows)
+    read = [
+        model.next_token(prompts, deita_science.SCORES, raw=True)
+        for model, prompts in zip(deita.models(), (complexity, quality), strict=True)
+    ]
+    return deita_science.gathered(rows["row_id"].to_list(), counts, read)
+
+
+ASSETS = (ctc_alignment, unieval, deita_scorers)

@@ -47,6 +47,7 @@ from resources.encoder import Encoder
 from resources.from_env import (
     causal_lm_from_env,
     ctc_aligner_from_env,
+    deita_from_env,
     encoder_from_env,
     judge_from_env,
     nli_from_env,
@@ -184,6 +185,7 @@ def build_defs(
             "ctc_aligner": ctc_aligner_from_env(),
             "unieval_model": unieval_from_env(),
             "nli": nli_from_env(),
+            "deita": deita_from_env(),
             "judge": judge or judge_from_env(),
         },
         jobs=[

@@ -41,6 +41,7 @@ from methods.kinds import Indicator, Measure, Method, Selector
 from methods.quality import alignment as quality_alignment
 from methods.quality import bsdetector as quality_bsdetector
 from methods.quality import corpus as quality_corpus
+from methods.quality import deita_scorers as quality_deita_scorers
 from methods.quality import distillation as quality_distillation
 from methods.quality import dqi_measures as quality_dqi
 from methods.quality import dqi_rows as quality_dqi_rows
@@ -87,6 +88,7 @@ INDICATORS: tuple[Indicator, ...] = (
     *quality_pairwise.INDICATORS,
     *quality_distillation.INDICATORS,
     *quality_deita.INDICATORS,
+    *quality_deita_scorers.INDICATORS,
     *quality_tags.INDICATORS,
     *quality_bsdetector.INDICATORS,
     *quality_alignment.INDICATORS,

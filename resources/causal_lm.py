@@ -114,20 +114,27 @@ class CausalLM(dg.ConfigurableResource):
             if on_progress is not None:
                 on_progress(done, len(row_ids))
 
-    def next_token(self, prompts: Sequence[str], words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    def next_token(
+        self, prompts: Sequence[str], words: Sequence[str], raw: bool = False
+    ) -> tuple[np.ndarray, list[str]]:
         """ln p of each word as the first token of an answer to each prompt: (prompts, words) float64, and a status a
         prompt (``ok``, ``too_long``, ``out_of_memory``).
 
         NaN where a word is not a single token of the vocabulary, and for a prompt that is not ``ok``. The prompts are
-        written as a user's message, by the template; nothing is generated.
+        written as a user's message, by the template, or ``raw``, just as they are; nothing is generated.
         """
         if models.is_fake(self.model):
-            return self._fake().next_token(prompts, words)
+            return self._fake().next_token(prompts, words, raw)
         loaded = self.load()
         found, status = np.full((len(prompts), len(words)), np.nan), [token_pass.TOO_LONG] * len(prompts)
-        ids = tokenised(loaded.tokenizer, words)
+        if raw:  # what is sought is the token that reads so: other tokenizers put a blank's token before a lone word
+            vocabulary = loaded.tokenizer.get_vocab()
+            ids = {word: [vocabulary[word]] for word in words if word in vocabulary}
+            asked = loaded.tokenizer(list(prompts), verbose=False)["input_ids"] if len(prompts) else []
+        else:
+            ids = tokenised(loaded.tokenizer, words)
+            asked = [self._asked(loaded, prompt) for prompt in prompts]
         known = [at for at, word in enumerate(words) if len(ids.get(word, [])) == 1]
-        asked = [self._asked(loaded, prompt) for prompt in prompts]
         fitting = [at for at, tokens in enumerate(asked) if len(tokens) <= min(self.max_tokens, loaded.limit)]
 
         def score(batch: list[Any]) -> list[Any]:

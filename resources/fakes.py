@@ -116,7 +116,9 @@ class FakeCausalLM(CausalLM):
             if on_progress is not None:
                 on_progress(start + part.height, rows.height)
 
-    def next_token(self, prompts: Sequence[str], words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    def next_token(
+        self, prompts: Sequence[str], words: Sequence[str], raw: bool = False
+    ) -> tuple[np.ndarray, list[str]]:
         """ln p of each word behind each prompt: hashed, and likelier where the prompt holds the word."""
         held = [set(prompt.lower().split()) for prompt in prompts]
         found = [[_position("", word, word.strip().lower() in prompt)[0] for word in words] for prompt in held]

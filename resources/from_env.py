@@ -1,9 +1,9 @@
 """Which models to use, as the environment says: for whoever starts the program without a configuration.
 
 Here belongs only the reading of ``SLUICE_ENCODER``, ``SLUICE_CAUSAL_LM``, ``SLUICE_REWARD_MODEL``,
-``SLUICE_CTC_ALIGNER``, ``SLUICE_UNIEVAL``, ``SLUICE_JUDGE_...``, ``SLUICE_DEVICE`` and ``SLUICE_DTYPE``. Unset means
-the embedded models, and no reward model, no UniEval and no judge; ``fake`` (or ``fake:...``) means the stand-ins of
-`fakes` and of the models.
+``SLUICE_CTC_ALIGNER``, ``SLUICE_UNIEVAL``, ``SLUICE_DEITA_...``, ``SLUICE_NLI``, ``SLUICE_JUDGE_...``,
+``SLUICE_DEVICE`` and ``SLUICE_DTYPE``. Unset means the embedded models, and none of those that do not come with the
+program; ``fake`` (or ``fake:...``) means the stand-ins of `fakes` and of the models.
 """
 
 import os
@@ -12,6 +12,7 @@ from resources import models
 from resources.alignment import Aligner
 from resources.boolean_qa import UniEval
 from resources.causal_lm import CausalLM
+from resources.deita import DeitaScorers
 from resources.encoder import Encoder
 from resources.fakes import FakeCausalLM, FakeEncoder
 from resources.judge import Judge
@@ -63,6 +64,14 @@ def unieval_from_env() -> UniEval:
     """The checkpoint of ``SLUICE_UNIEVAL`` on ``SLUICE_DEVICE``; unset: none."""
     model = _read("SLUICE_UNIEVAL", "")
     return UniEval(model="fake:unieval" if model == "fake" else model, device=_read("SLUICE_DEVICE", "auto"))
+
+
+def deita_from_env() -> DeitaScorers:
+    """The scorers of ``SLUICE_DEITA_COMPLEXITY`` and ``SLUICE_DEITA_QUALITY`` on ``SLUICE_DEVICE``; unset: none."""
+    specs = [_read(name, "") for name in ("SLUICE_DEITA_COMPLEXITY", "SLUICE_DEITA_QUALITY")]
+    complexity, quality = ("fake:deita" if spec == "fake" else spec for spec in specs)
+    device, dtype = _read("SLUICE_DEVICE", "auto"), _read("SLUICE_DTYPE", "auto")
+    return DeitaScorers(complexity=complexity, quality=quality, device=device, dtype=dtype)
 
 
 def judge_from_env() -> Judge:

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import dagster as dg
 import numpy as np
 
-from resources import batching, compute, models
+from resources import batching, classifiers, compute, models
 from resources.loaded import once
-from resources.reward_model import Written, longest, stored_dtype, tokenised
 from resources.token_pass import EMPTY_RESPONSE, OK, OUT_OF_MEMORY, TRUNCATED
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -52,7 +51,7 @@ class NLI(dg.ConfigurableResource):
         if models.is_fake(self.model):
             return {"model": self.model, "content": _STAND_IN, **common}
         located = models.locate(self.model, _NEEDS)
-        return {**models.identity(located), **common, "dtype": stored_dtype(self.dtype, located)}
+        return {**models.identity(located), **common, "dtype": classifiers.stored_dtype(self.dtype, located)}
 
     def contradiction(self, pairs: Sequence[tuple[str, str]]) -> tuple[np.ndarray, list[str]]:
         """P(contradiction) of each (premise, hypothesis), float64, and a status a pair.
@@ -79,47 +78,24 @@ class NLI(dg.ConfigurableResource):
             found[at] = np.nan if chance is None else chance
         return found, status
 
-    def _written(self, loaded: _Loaded, pairs: list[tuple[str, str]]) -> tuple[list[Written], list[bool]]:
+    def _written(self, loaded: _Loaded, pairs: list[tuple[str, str]]) -> tuple[list[classifiers.Written], list[bool]]:
         """Each pair as tokens, and whether it had to be cut."""
         limit = min(self.max_tokens, loaded.limit)
-        whole = tokenised(loaded.tokenizer, pairs, None)
-        cut = [len(one.tokens) > limit for one in whole]
-        long = [at for at, is_cut in enumerate(cut) if is_cut]
-        for at, one in zip(long, tokenised(loaded.tokenizer, [pairs[at] for at in long], limit), strict=True):
-            whole[at] = one
-        return whole, cut
+        return classifiers.fitted(loaded.tokenizer, pairs, limit)
 
     def _load(self) -> _Loaded:
         located = models.locate(self.model, _NEEDS)
-        key = (self.model, self.device, stored_dtype(self.dtype, located))
+        key = (self.model, self.device, classifiers.stored_dtype(self.dtype, located))
         return once(("nli", *key), lambda: _load(located, *key))
 
 
 def _load(located: models.Located, spec: str, device: str, dtype: str) -> _Loaded:
-    folder = str(located.path)
-    compute.prepare_torch()
-    with compute.quiet():
-        import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        try:
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype=getattr(torch, dtype), local_files_only=True, output_loading_info=True
-            )
-        except (ValueError, OSError) as error:
-            raise models.ModelUnavailable(
-                f"The NLI model {spec!r} cannot be loaded as a sequence classification model: {error}"
-            ) from error
-    if missing := sorted(info["missing_keys"]):
-        raise models.ModelUnavailable(
-            f"{spec!r} is no NLI model: its files lack {', '.join(missing[:4])}, which would be random numbers."
-        )
+    model, tokenizer = classifiers.load(located, spec, dtype, "NLI model")
     if tokenizer.pad_token_id is None and model.config.pad_token_id is None:
         raise models.ModelUnavailable(f"The tokenizer of {spec!r} has no token for padding.")
     place = label_place(model.config.id2label, spec)
     model = model.to(compute.pick_device(device)).eval()
-    return _Loaded(model, tokenizer, longest(model, tokenizer), place)
+    return _Loaded(model, tokenizer, classifiers.longest(model, tokenizer), place)
 
 
 def label_place(names: dict[int, str], spec: str) -> int:
@@ -133,7 +109,7 @@ def label_place(names: dict[int, str], spec: str) -> int:
     return next(place for place, name in known.items() if name == "contradiction")
 
 
-def _forward(loaded: _Loaded, batch: Sequence[Written]) -> list[float]:
+def _forward(loaded: _Loaded, batch: Sequence[classifiers.Written]) -> list[float]:
     """One forward pass; a probability each. Padding stands on the right and is masked."""
     import torch
 

@@ -6,17 +6,15 @@ on embeddings is no model of this kind (`methods.quality.preference`), only its 
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 import dagster as dg
 import numpy as np
 
-from resources import batching, compute, models
+from resources import batching, classifiers, compute, models
 from resources.loaded import once
 from resources.token_pass import EMPTY_RESPONSE, OK, OUT_OF_MEMORY, TEMPLATE_MISMATCH, TRUNCATED
 
@@ -32,14 +30,6 @@ class _Loaded(NamedTuple):
     tokenizer: Any
     limit: int
     style: str
-
-
-@dataclass(frozen=True)
-class Written:
-    """Token ids of a pair, and for models that tell the two texts apart, which token is whose."""
-
-    tokens: list[int]
-    types: list[int] = field(default_factory=list)
 
 
 class RewardModel(dg.ConfigurableResource):
@@ -71,7 +61,7 @@ class RewardModel(dg.ConfigurableResource):
         if models.is_fake(self.model):
             return {"model": self.model, "content": _STAND_IN, **common}
         located = models.locate(self.model, _NEEDS)
-        return {**models.identity(located), **common, "dtype": stored_dtype(self.dtype, located)}
+        return {**models.identity(located), **common, "dtype": classifiers.stored_dtype(self.dtype, located)}
 
     def scores(self, pairs: Sequence[tuple[str, str]]) -> tuple[np.ndarray, list[str]]:
         """The raw reward of each (question, answer), float64, and a status a pair.
@@ -94,7 +84,7 @@ class RewardModel(dg.ConfigurableResource):
         if not asked:
             return found, status
         loaded = self._load()
-        written: list[Written] = []
+        written: list[classifiers.Written] = []
         places: list[int] = []
         for at, (pair, cut) in zip(asked, self._written(loaded, [pairs[at] for at in asked]), strict=True):
             status[at] = TEMPLATE_MISMATCH if pair is None else TRUNCATED if cut else OK
@@ -109,20 +99,15 @@ class RewardModel(dg.ConfigurableResource):
                 found[at] = reward
         return found, status
 
-    def _written(self, loaded: _Loaded, pairs: list[tuple[str, str]]) -> list[tuple[Written | None, bool]]:
+    def _written(self, loaded: _Loaded, pairs: list[tuple[str, str]]) -> list[tuple[classifiers.Written | None, bool]]:
         """Each pair as tokens (None where it cannot be written), and whether it had to be cut."""
         limit = min(self.max_tokens, loaded.limit)
         if loaded.style == "pair":
-            whole = tokenised(loaded.tokenizer, pairs, None)
-            long = [at for at, one in enumerate(whole) if len(one.tokens) > limit]
-            for at, one in zip(long, tokenised(loaded.tokenizer, [pairs[at] for at in long], limit), strict=True):
-                whole[at] = one
-            cut = set(long)
-            return [(one, at in cut) for at, one in enumerate(whole)]
-        written: list[tuple[Written | None, bool]] = []
+            return list(zip(*classifiers.fitted(loaded.tokenizer, pairs, limit), strict=True))
+        written: list[tuple[classifiers.Written | None, bool]] = []
         for question, answer in pairs:
             ids = _chat(loaded.tokenizer, question, answer)
-            written.append((None, False) if not ids else (Written(ids[:limit]), len(ids) > limit))
+            written.append((None, False) if not ids else (classifiers.Written(ids[:limit]), len(ids) > limit))
         return written
 
     def _budget(self, loaded: _Loaded) -> int:
@@ -134,45 +119,14 @@ class RewardModel(dg.ConfigurableResource):
 
     def _load(self) -> _Loaded:
         located = models.locate(self.model, _NEEDS)
-        key = (self.model, self.device, stored_dtype(self.dtype, located), self.style)
+        key = (self.model, self.device, classifiers.stored_dtype(self.dtype, located), self.style)
         return once(("reward_model", *key), lambda: _load(located, *key))
 
 
-def stored_dtype(asked: str, located: models.Located) -> str:
-    """The number type: the one asked for, or that of the stored weights."""
-    if asked != "auto":
-        return compute.dtype_name(asked)
-    try:
-        config = json.loads((located.path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise models.ModelUnavailable(
-            f"{located.path} holds no reward model: expected config.json and weights ({error})."
-        ) from error
-    stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
-    return stored if stored in compute.DTYPES else "float32"
-
-
 def _load(located: models.Located, spec: str, device: str, dtype: str, style: str) -> _Loaded:
-    folder = str(located.path)
-    compute.prepare_torch()
-    with compute.quiet():
-        import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        try:
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype=getattr(torch, dtype), local_files_only=True, output_loading_info=True
-            )
-        except (ValueError, OSError) as error:
-            raise models.ModelUnavailable(
-                f"The reward model {spec!r} cannot be loaded as a sequence classification model: {error}"
-            ) from error
-    if missing := sorted(info["missing_keys"]):
-        raise models.ModelUnavailable(
-            f"{spec!r} is no reward model: its files lack {', '.join(missing[:4])}, which would be random numbers. "
-            "Give a model that was trained to score answers."
-        )
+    model, tokenizer = classifiers.load(
+        located, spec, dtype, "reward model", "Give a model that was trained to score answers."
+    )
     if model.config.num_labels not in (1, 2):
         raise models.ModelUnavailable(
             f"{spec!r} has {model.config.num_labels} outputs; a reward model has one, or two (bad and good)."
@@ -185,29 +139,7 @@ def _load(located: models.Located, spec: str, device: str, dtype: str, style: st
         raise models.ModelUnavailable(f"The tokenizer of {spec!r} has no chat template: set style='pair'.")
     chosen = style if style != "auto" else "chat" if tokenizer.chat_template else "pair"
     model = model.to(compute.pick_device(device)).eval()
-    return _Loaded(model, tokenizer, longest(model, tokenizer), chosen)
-
-
-def longest(model: Any, tokenizer: Any) -> int:
-    """The longest sequence that the model has places for."""
-    limits = [int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)]
-    limits.append(int(min(tokenizer.model_max_length, 1 << 30)))
-    for name, module in model.named_modules():
-        # Some (RoBERTa's kin) count places from behind the padding token's number.
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            limits.append(module.num_embeddings - module.padding_idx - 1)
-    return min(limit for limit in limits if limit > 0)
-
-
-def tokenised(tokenizer: Any, pairs: Sequence[tuple[str, str]], limit: int | None) -> list[Written]:
-    """The pairs by the tokenizer's own rules, cut where there is a limit."""
-    if not pairs:
-        return []
-    cut = {"truncation": "longest_first", "max_length": limit} if limit else {"truncation": False}
-    questions, answers = [question for question, _ in pairs], [answer for _, answer in pairs]
-    found = tokenizer(questions, answers, return_attention_mask=False, verbose=False, **cut)
-    types = found.get("token_type_ids") or [[]] * len(pairs)
-    return [Written(ids, kinds) for ids, kinds in zip(found["input_ids"], types, strict=True)]
+    return _Loaded(model, tokenizer, classifiers.longest(model, tokenizer), chosen)
 
 
 def _chat(tokenizer: Any, question: str, answer: str) -> list[int]:
@@ -220,7 +152,7 @@ def _chat(tokenizer: Any, question: str, answer: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
-def _forward(model: Any, batch: Sequence[Written]) -> list[float]:
+def _forward(model: Any, batch: Sequence[classifiers.Written]) -> list[float]:
     """One forward pass; a reward each. Padding stands on the right and is masked."""
     import torch
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -26,26 +25,6 @@ ROWS, BAD = 17, 2
 PATIENCE = 90
 """Seconds until the UI answers, or a run has ended; it takes a quarter of that on an idle machine."""
 DIRECT = build_opener(ProxyHandler({}))
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A browser without a window and without any network but this machine."""
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = os.environ.get("SLUICE_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"no browser here: none of {', '.join(BROWSERS)} is on the path (set SLUICE_BROWSER to one)")
-    quiet = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
-    with driver.sync_playwright() as play:
-        chromium = play.chromium.launch(
-            executable_path=program,
-            args=[
-                f"--{flag}" for flag in (*quiet, "disable-component-update", "disable-sync", "disable-dev-shm-usage")
-            ],
-        )
-        yield chromium
-        chromium.close()
 
 
 @dataclass

@@ -1,8 +1,6 @@
 """What raters are given and what comes back: the page in a real browser, Label Studio, Argilla, and bad files."""
 
 import json
-import os
-import shutil
 import xml.etree.ElementTree as xml
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +25,6 @@ TASKS = (
 )
 AUDIT = Audit("abc123", 'Audit "1" <b>& more</b>', TASKS)
 DIMENSIONS = {dimension.name for dimension in human.DIMENSIONS}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
 def values(found: imports.Imported) -> dict[tuple[str, str, str], float]:
@@ -38,21 +35,6 @@ def values(found: imports.Imported) -> dict[tuple[str, str, str], float]:
 
 
 # ---- the page -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = os.environ.get("SLUICE_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"no browser here: none of {', '.join(BROWSERS)} is on the path (set SLUICE_BROWSER to one)")
-    quiet = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
-    with driver.sync_playwright() as play:
-        chromium = play.chromium.launch(
-            executable_path=program, args=[f"--{flag}" for flag in (*quiet, "disable-dev-shm-usage")]
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

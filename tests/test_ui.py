@@ -185,5 +185,5 @@ def test_only_this_machine_is_served(ui: Ui) -> None:
 def test_ctrl_c_leaves_nothing_behind(ui: Ui) -> None:
     assert ui.process.poll() is None
     ui.interrupt()
-    until(lambda: not ui.members(), lambda: "processes of the UI are left after Ctrl-C", 40)
+    until(lambda: not ui.members(), lambda: "processes of the UI are left after Ctrl-C")
     assert not ui.answers()

@@ -7,7 +7,7 @@ import json
 import polars as pl
 import pytest
 
-from methods.judging import evolved, prompts, questions
+from methods.judging import evolved, labels, prompts, questions, scores
 from methods.judging.kinds import OK, Answer, Question, gathered
 from methods.judging.prompts import PACKAGE, PromptError
 from methods.judging.questions import QUESTIONS
@@ -164,7 +164,11 @@ def test_params_are_the_arguments(question: Question):
     assert json.loads(json.dumps(dict(question.params)))
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=IDS)
+MARKED = (*scores.QUESTIONS, *labels.QUESTIONS, *evolved.QUESTIONS)
+"""Those that have a judge read a row; others have it answer the row's own prompt, and have tests of their own."""
+
+
+@pytest.mark.parametrize("question", MARKED, ids=[one.id for one in MARKED])
 def test_every_question_is_asked_and_read(question: Question):
     cells, params = asked(question)
     assert [cell.row_id for cell in cells] == sorted((cell.row_id for cell in cells), key="ab mute void".find)

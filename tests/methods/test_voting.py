@@ -94,7 +94,7 @@ def test_votes_and_order_against_a_slow_count(voters, budget, fill, tau_min, dat
     for column in voters.values():
         under = [i for i in range(rows) if column[i] is not None and column[i] < 1]
         rank = np.full(rows, float(rows))
-        rank[under] = rankdata([-column[i] for i in under])
+        rank[under] = rankdata([-round(column[i], 9) for i in under])  # values within 1e-9 are tied
         ranks.append(rank)
     mean = np.mean(ranks, axis=0)
     kept = sorted((i for i in range(rows) if count[i] >= v), key=lambda i: (round(mean[i], 9), i))

@@ -22,6 +22,11 @@ from tests.misbehaving import started
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def hears() -> None:
+    """A background shell starts its children deaf to SIGINT, and they hand that on; a terminal does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def store(tmp_path: Path):
     with Answers(tmp_path / "judgments.sqlite") as opened:
@@ -54,7 +59,9 @@ with Answers(Path(path)) as store:
 def start(store: Path, url: str, n: int, first: int = 0) -> subprocess.Popen[str]:
     words = [sys.executable, "-c", SCRIPT, str(store), url, str(first), str(n)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears
+    )
 
 
 def test_two_processes_at_once_share_the_work_and_buy_each_cell_once(tmp_path: Path) -> None:
@@ -95,7 +102,9 @@ def test_a_notebook_that_is_interrupted_stops_buying(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with started(delay_s=0.1) as server:
         words = [sys.executable, "-c", script, str(tmp_path / "j.sqlite"), server.url, "0", "400"]
-        process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears
+        )
         until = time.monotonic() + 60
         while server.counted.answered < 6:
             assert process.poll() is None and time.monotonic() < until, process.communicate()

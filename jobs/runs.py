@@ -75,9 +75,7 @@ def materialize(
     call = memo.fingerprint_of_call(lake, definitions, [*lane, *across], sources, settings)
     # What is trained may read scores that its place in the graph does not name, a judge's table may have cells open,
     # and people's labels are files: each step looks for itself.
-    looks = any(key.path[0] in ("tuned", "mods", "judged", "humans") for key in across) or any(
-        map(judging.is_judged, lane)
-    )
+    looks = any(key.path[0] in LOOK_AGAIN for key in across) or any(map(judging.is_judged, lane))
     if not looks and (known := memo.recall(lake, call)):
         return known
     config = run_config(settings)

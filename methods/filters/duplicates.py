@@ -68,35 +68,13 @@ def banding(threshold: float, num_perm: int = NUM_PERM, max_miss: float = MAX_MI
 
     A pair of similarity s shares a band with probability 1 - (1 - s^r)^b. Of all r with b = floor(num_perm / r) the
     largest is taken for which a pair exactly at the threshold is missed with probability of at most ``max_miss``;
-    pairs above it are missed less often. Precision is left to `verify`.
+    pairs above it are missed less often. Precision is left to the exact comparison.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must lie in (0, 1], not {threshold}")
     fits = [r for r in range(1, num_perm + 1) if (1 - threshold**r) ** (num_perm // r) <= max_miss]
     r = max(fits, default=1)
     return num_perm // r, r
-
-
-def candidate_pairs(
-    signature: np.ndarray, threshold: float = THRESHOLD, max_miss: float = MAX_MISS, neighbours: int | None = None
-) -> np.ndarray:
-    """Pairs of rows (a < b) that share a band, (m, 2) int64 in order, each once.
-
-    Rows with an equal band lie in one bucket, in row order, and each is paired with those before it. Buckets are
-    squared while that makes no more than `MEETINGS` meetings a row on average. Beyond, a row is paired with the first
-    row of its bucket and the ``neighbours`` before it (None: as many as keep to `MEETINGS`), so that work grows in
-    line with the pool whatever it holds; lost is a pair of rows further apart than that in every bucket they share.
-
-    Pairs not worth the exact comparison are left out at once: the share of equal entries of k is an unbiased estimate
-    of J with a standard error of sqrt(J (1 - J) / k), and a pair at the threshold falls four of them below once in
-    30,000. One byte of each entry is compared: entries that differ agree in it once in 256, which only lets more
-    pairs through.
-    """
-    found = [np.zeros((0, 2), np.int64)]
-    known, (bands, width) = np.ones(len(signature), bool), banding(threshold, signature.shape[1], max_miss)
-    found += list(_meetings(signature, _buckets(signature, known, bands, width), threshold, neighbours))
-    joined = np.concatenate(found)
-    return joined[_in_order(joined, len(signature))][:, ::-1]
 
 
 def jaccard(sets: Ragged, pairs: np.ndarray) -> np.ndarray:
@@ -109,18 +87,6 @@ def jaccard(sets: Ragged, pairs: np.ndarray) -> np.ndarray:
     pairs = np.ascontiguousarray(pairs, np.int64)
     codes, starts, n_codes = _sets(sets, pairs)
     return overlaps(codes, starts, n_codes, pairs)
-
-
-def verify(
-    pairs: np.ndarray, texts: pl.Series, threshold: float = THRESHOLD, n_words: int = N_WORDS, n_chars: int = N_CHARS
-) -> pl.DataFrame:
-    """The pairs whose exact similarity reaches the threshold: ``a``, ``b`` (row indices), ``similarity``."""
-    rows, local = np.unique(pairs, return_inverse=True)
-    grams = shingles(words(texts.gather(rows)), n_words, n_chars)
-    similarity = jaccard(grams, local.reshape(pairs.shape))
-    kept = similarity >= threshold
-    columns = {"a": pairs[kept, 0], "b": pairs[kept, 1], "similarity": similarity[kept]}
-    return pl.DataFrame(columns, schema=EDGES)
 
 
 def near_duplicates(
@@ -180,7 +146,18 @@ def _buckets(signature: np.ndarray, known: np.ndarray, bands: int, width: int) -
 def _meetings(
     signature: np.ndarray, buckets: tuple[np.ndarray, np.ndarray], threshold: float, neighbours: int | None = None
 ) -> Iterator[np.ndarray]:
-    """The pairs (later row, earlier row) worth comparing, each once, in blocks and in the order of the later row."""
+    """The pairs (later row, earlier row) worth comparing, each once, in blocks and in the order of the later row.
+
+    Rows with an equal band lie in one bucket, in row order, and each is paired with those before it. Buckets are
+    squared while that makes no more than `MEETINGS` meetings a row on average. Beyond, a row is paired with the first
+    row of its bucket and the ``neighbours`` before it (None: as many as keep to `MEETINGS`), so that work grows in
+    line with the pool whatever it holds; lost is a pair of rows further apart than that in every bucket they share.
+
+    Pairs not worth the exact comparison are left out at once: the share of equal entries of k is an unbiased estimate
+    of J with a standard error of sqrt(J (1 - J) / k), and a pair at the threshold falls four of them below once in
+    30,000. One byte of each entry is compared: entries that differ agree in it once in 256, which only lets more
+    pairs through.
+    """
     from methods.filters.minhash_loops import by_row, meetings
 
     (n, k), (rows, places), row = signature.shape, buckets, 0

@@ -50,8 +50,8 @@ def resolve(
     least ``threshold`` with a row already kept; the most similar of these is its twin (ties: the one kept first). So
     no two rows that stay share an edge, and no row is dropped for the sake of one that is dropped itself.
 
-    ``edges``: ``a``, ``b`` (row indices), ``similarity``, as `duplicates.verify` returns them; any threshold from
-    the one they were made with upwards. ``classes`` (`exact_classes`): rows of one class are one row to the edges,
+    ``edges``: ``a``, ``b`` (row indices), ``similarity``, as `duplicates.near_duplicates` returns them; any threshold
+    from the one they were made with upwards. ``classes`` (`exact_classes`): rows of one class are one row to the edges,
     which may name any of them, and are each other's duplicates with similarity 1.
     """
     order = np.asarray(order, np.int64)

@@ -13,15 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
-from itertools import product
 
 import numba
 import numpy as np
 
 ROOM = 2**27
 """Nodes that the reverse-reachable sets may hold together (512 MiB, and as much again for their index)."""
-MOST_WORLDS = 20
-"""`exact_spread` goes through all worlds of at most so many uncertain edges."""
 
 
 @dataclass(frozen=True)
@@ -273,27 +270,3 @@ def widest_by_sets(graph: Graph, budget: int, sets: int, seed: int, room: int = 
         order.append(node)
         gain.append(now)
     return Starts(np.array(order, dtype=np.int64), np.array(gain, dtype=np.float64) * n / max(drawn, 1), drawn)
-
-
-def exact_spread(graph: Graph, seeds: list[int]) -> float:
-    """The expected number of active nodes, over all worlds of live and dead edges: for graphs of a few edges."""
-    leaves = np.repeat(np.arange(len(graph)), np.diff(graph.starts)).tolist()
-    edges = list(zip(leaves, graph.ends.tolist(), graph.weights.tolist(), strict=True))
-    unsure = [edge for edge in edges if 0 < edge[2] < 1]
-    if len(unsure) > MOST_WORLDS:
-        raise ValueError(
-            f"{len(unsure)} uncertain edges have too many worlds; at most {MOST_WORLDS} can be gone through"
-        )
-    sure = [edge[:2] for edge in edges if edge[2] >= 1]
-    total = 0.0
-    for world in product((False, True), repeat=len(unsure)):
-        chance = 1.0
-        live = list(sure)
-        for on, (a, b, weight) in zip(world, unsure, strict=True):
-            chance *= weight if on else 1 - weight
-            live += [(a, b)] if on else []
-        active = set(seeds)
-        while more := {b for a, b in live if a in active} - active:
-            active |= more
-        total += chance * len(active)
-    return total

@@ -21,8 +21,9 @@ def project(vectors: np.ndarray, dimensions: int, kind: Kind = "pca", seed: int 
 
     Equation: y = R x with R (dimensions, d). ``gaussian``: entries drawn from N(0, 1/dimensions). ``sparse``: entries
     0, but +-sqrt(s / dimensions) with probability 1/(2 s) each, s = sqrt(d). In both E ||y||^2 = ||x||^2; with
-    `johnson_lindenstrauss` dimensions all squared distances likely stay within 1 +- epsilon, for ``gaussian`` whatever
-    the vectors are, for ``sparse`` where no few entries hold most of a difference (else it strays farther).
+    4 ln n / (epsilon^2 / 2 - epsilon^3 / 3) dimensions (Dasgupta and Gupta 2003) the squared distances of n rows likely
+    stay within 1 +- epsilon, for ``gaussian`` whatever the vectors are, for ``sparse`` where no few entries hold most
+    of a difference (else it strays farther).
     ``pca``: y = A (x - mean), A the directions of greatest variance; distances never grow, and the sum of squared
     distances loses as little as any linear map can.
 
@@ -98,21 +99,6 @@ def _drawn(d: int, dimensions: int, kind: Kind, seed: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # more dimensions than there were are allowed
         return model.fit(np.zeros((1, d))).components_
-
-
-def johnson_lindenstrauss(rows: int, epsilon: float) -> int:
-    """Dimensions in which a random projection likely keeps all squared distances within 1 +- epsilon.
-
-    Equation: 4 ln n / (epsilon^2 / 2 - epsilon^3 / 3), rounded up; at least 1. It does not ask how many dimensions the
-    vectors have, and is a bound: most pairs are kept far better.
-
-    Source: Dasgupta and Gupta 2003 (Random Structures and Algorithms 22).
-    """
-    if not 0 < epsilon < 1:
-        raise ValueError(f"epsilon must lie between 0 and 1, got {epsilon}")
-    if rows < 1:
-        raise ValueError(f"rows must be at least 1, got {rows}")
-    return max(1, int(np.ceil(4 * np.log(rows) / (epsilon**2 / 2 - epsilon**3 / 3))))
 
 
 @dataclass(frozen=True)

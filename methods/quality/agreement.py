@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -126,7 +127,31 @@ def counted(ratings: np.ndarray) -> Counts:
     return Counts(counts[counts.sum(axis=1) > 1], values)
 
 
-def _fleiss(counts: Counts) -> Agreement:
+def _distance(level: str, values: np.ndarray, n: np.ndarray) -> np.ndarray:
+    if level == "nominal":
+        return (values[:, None] != values).astype(float)
+    if level == "interval":
+        return (values[:, None] - values) ** 2
+    # Ordinal: how many ratings lie between two values, half of those at either end included.
+    middle = np.cumsum(n) - n / 2
+    return (middle[:, None] - middle) ** 2
+
+
+def fleiss_kappa(ratings: np.ndarray | Counts) -> Agreement:
+    """How far several raters agree on categories beyond chance.
+
+    Equation: (P - P_e) / (1 - P_e), P the mean over rows of the share of pairs of raters that agree, P_e = sum_j p_j^2,
+    p_j the share of all ratings that are j. ``ratings`` is (raters, rows), NaN where missing,
+    or the counts of such a matrix.
+
+    Undefined: `no_overlap` where no row has two ratings; `one_value` where all ratings are the same.
+
+    Source: Fleiss 1971, "Measuring nominal scale agreement among many raters".
+
+    Departures: rows may have different numbers of ratings; each row's share is of its own pairs. Rows with fewer than
+    two are left out.
+    """
+    counts = ratings if isinstance(ratings, Counts) else counted(ratings)
     n = counts.counts.sum(axis=1)
     if len(n) == 0:
         return Agreement(None, NO_OVERLAP)
@@ -138,17 +163,18 @@ def _fleiss(counts: Counts) -> Agreement:
     return Agreement((float(agree.mean()) - chance) / (1 - chance), units=len(n))
 
 
-def _distance(level: str, values: np.ndarray, n: np.ndarray) -> np.ndarray:
-    if level == "nominal":
-        return (values[:, None] != values).astype(float)
-    if level == "interval":
-        return (values[:, None] - values) ** 2
-    # Ordinal: how many ratings lie between two values, half of those at either end included.
-    middle = np.cumsum(n) - n / 2
-    return (middle[:, None] - middle) ** 2
+def krippendorff_alpha(ratings: np.ndarray | Counts, level: Level = "ordinal") -> Agreement:
+    """How far several raters agree, given how far apart their values are; ratings may be missing.
 
+    Equation: 1 - D_o / D_e, D_o the mean distance of the values given to one row, D_e that of all values given. The
+    distance of two values is 1 for different ones (`nominal`), the square of the number of ratings between them
+    (`ordinal`), or the square of their difference (`interval`). ``ratings`` is (raters, rows), NaN where missing.
 
-def _alpha(counts: Counts, level: str) -> Agreement:
+    Undefined: `no_overlap` where no row has two ratings; `one_value` where all such ratings are the same.
+
+    Source: Krippendorff 2011, "Computing Krippendorff's alpha-reliability".
+    """
+    counts = ratings if isinstance(ratings, Counts) else counted(ratings)
     if level not in LEVELS:
         raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
     c = counts.counts.astype(float)
@@ -164,41 +190,11 @@ def _alpha(counts: Counts, level: str) -> Agreement:
     return Agreement(1 - float((far * together).sum()) / float(expected), units=len(c))
 
 
-def fleiss_kappa(ratings: np.ndarray) -> Agreement:
-    """How far several raters agree on categories beyond chance.
-
-    Equation: (P - P_e) / (1 - P_e), P the mean over rows of the share of pairs of raters that agree, P_e = sum_j p_j^2,
-    p_j the share of all ratings that are j. ``ratings`` is (raters, rows), NaN where missing.
-
-    Undefined: `no_overlap` where no row has two ratings; `one_value` where all ratings are the same.
-
-    Source: Fleiss 1971, "Measuring nominal scale agreement among many raters".
-
-    Departures: rows may have different numbers of ratings; each row's share is of its own pairs. Rows with fewer than
-    two are left out.
-    """
-    return _fleiss(counted(ratings))
-
-
-def krippendorff_alpha(ratings: np.ndarray, level: Level = "ordinal") -> Agreement:
-    """How far several raters agree, given how far apart their values are; ratings may be missing.
-
-    Equation: 1 - D_o / D_e, D_o the mean distance of the values given to one row, D_e that of all values given. The
-    distance of two values is 1 for different ones (`nominal`), the square of the number of ratings between them
-    (`ordinal`), or the square of their difference (`interval`). ``ratings`` is (raters, rows), NaN where missing.
-
-    Undefined: `no_overlap` where no row has two ratings; `one_value` where all such ratings are the same.
-
-    Source: Krippendorff 2011, "Computing Krippendorff's alpha-reliability".
-    """
-    return _alpha(counted(ratings), level)
-
-
 STATISTICS: Mapping[str, Callable[[Counts], Agreement]] = {
-    "fleiss_kappa": _fleiss,
-    "krippendorff_nominal": lambda counts: _alpha(counts, "nominal"),
-    "krippendorff_ordinal": lambda counts: _alpha(counts, "ordinal"),
-    "krippendorff_interval": lambda counts: _alpha(counts, "interval"),
+    "fleiss_kappa": fleiss_kappa,
+    "krippendorff_nominal": partial(krippendorff_alpha, level="nominal"),
+    "krippendorff_ordinal": partial(krippendorff_alpha, level="ordinal"),
+    "krippendorff_interval": partial(krippendorff_alpha, level="interval"),
 }
 DEFINED = 0.9
 """Where fewer of the resamples than this have a value there is no interval: what is left would be a choice of them."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from methods.filters import duplicates as D
 from methods.filters.shingles import Ragged, distinct, offsets_of, shingles, word_list, words
+from tests.pairs import candidate_pairs, compared
 
 VOCABULARY = [f"w{i}" for i in range(12)]
 TEXTS = st.lists(st.lists(st.sampled_from(VOCABULARY), max_size=14).map(" ".join), min_size=1, max_size=14)
@@ -37,12 +38,12 @@ def planted(rng: np.random.Generator, n: int) -> list[str]:
 
 @settings(max_examples=50, deadline=None)
 @given(TEXTS, st.integers(1, 3))
-def test_verify_is_the_exact_jaccard_index(texts: list[str], n: int) -> None:
+def test_the_similarity_is_the_exact_jaccard_index(texts: list[str], n: int) -> None:
     pairs = np.array([(a, b) for a in range(len(texts)) for b in range(a + 1, len(texts))], np.int64).reshape(-1, 2)
-    edges = D.verify(pairs, pl.Series(texts), 0.0, n)
+    edges = compared(pairs, pl.Series(texts), 0.0, n)
     expected = [brute_jaccard(texts[a], texts[b], n) for a, b in pairs]
     assert edges["similarity"].to_list() == pytest.approx(expected)
-    half = D.verify(pairs, pl.Series(texts), 0.5, n)
+    half = compared(pairs, pl.Series(texts), 0.5, n)
     assert list(half.select("a", "b").iter_rows()) == [
         (a, b) for (a, b), j in zip(pairs.tolist(), expected, strict=True) if j >= 0.5
     ]
@@ -185,10 +186,10 @@ def test_pairs_do_not_depend_on_the_order_of_the_rows(order: list[int]) -> None:
 
 def test_a_bucket_of_thousands_is_not_squared() -> None:
     same = np.ones((3000, 128), np.uint32)
-    pairs = D.candidate_pairs(same, 0.8, neighbours=8)
+    pairs = candidate_pairs(same, 0.8, neighbours=8)
     assert len(pairs) <= 3000 * 9
     assert {(0, i) for i in range(1, 3000)} <= set(map(tuple, pairs.tolist()))
-    small = D.candidate_pairs(same[:9], 0.8, neighbours=8)
+    small = candidate_pairs(same[:9], 0.8, neighbours=8)
     assert small.tolist() == [[a, b] for a in range(9) for b in range(a + 1, 9)]
 
 
@@ -197,10 +198,10 @@ def test_meetings_grow_in_line_with_the_pool(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(D, "MEETINGS", 20 * bands)
     # Row i can meet i rows in each bucket: reach r costs r (r - 1) / 2 + (500 - r) r, which is most 20 * 500 at r = 20.
     assert D._reach(np.tile(np.arange(500, dtype=np.int32), bands), 500) == 20
-    pairs = set(map(tuple, D.candidate_pairs(same, 0.8).tolist()))
+    pairs = set(map(tuple, candidate_pairs(same, 0.8).tolist()))
     assert pairs == {(a, b) for b in range(500) for a in range(b) if a == 0 or b - a <= 20}
     monkeypatch.setattr(D, "MEETINGS", 250 * bands)
-    assert len(D.candidate_pairs(same, 0.8)) == 500 * 499 // 2
+    assert len(candidate_pairs(same, 0.8)) == 500 * 499 // 2
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.8])
@@ -221,9 +222,9 @@ def test_candidates_are_all_that_share_a_band_and_may_reach_the_threshold(
             if shares and np.count_nonzero((matrix[a] & 0xFF) == (matrix[b] & 0xFF)) >= least:
                 expected.append([a, b])
     assert len(expected) > 25
-    assert D.candidate_pairs(matrix, threshold).tolist() == expected
+    assert candidate_pairs(matrix, threshold).tolist() == expected
     monkeypatch.setattr(D, "_PAIR_BLOCK", 1)
-    assert D.candidate_pairs(matrix, threshold).tolist() == expected
+    assert candidate_pairs(matrix, threshold).tolist() == expected
 
 
 def test_chinese_is_compared_by_characters() -> None:

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection, johnson_lindenstrauss_min_dim
 
 from methods.numerics import projection as module
-from methods.numerics.projection import Distortion, distortion, johnson_lindenstrauss, project
+from methods.numerics.projection import Distortion, distortion, project
 
 
 def rows(n=80, d=40, seed=0):
@@ -73,23 +73,8 @@ def test_what_is_no_projection_is_refused(wrong, said):
         project(rows()[0], 2)
 
 
-@given(n=st.integers(2, 10**6), epsilon=st.floats(0.01, 0.99))
-def test_dimensions_of_johnson_and_lindenstrauss(n, epsilon):
-    # the reference rounds down
-    assert johnson_lindenstrauss(n, epsilon) - int(johnson_lindenstrauss_min_dim(n, eps=epsilon)) in (0, 1)
-
-
-def test_dimensions_by_hand():
-    # 4 ln 1000 / (.125 - .041667) = 331.57
-    assert johnson_lindenstrauss(1000, 0.5) == 332
-    assert johnson_lindenstrauss(1, 0.5) == 1
-    for wrong in (0.0, 1.0, float("nan")):
-        with pytest.raises(ValueError, match="epsilon"):
-            johnson_lindenstrauss(10, wrong)
-
-
 def test_in_so_many_dimensions_all_distances_are_kept():
-    enough = johnson_lindenstrauss(40, 0.5)
+    enough = int(johnson_lindenstrauss_min_dim(40, eps=0.5)) + 1  # the reference rounds down
     uneven, even = rows(40, 500), np.random.default_rng(0).normal(size=(40, 500))
     for vectors, kind in ((uneven, "gaussian"), (even, "gaussian"), (even, "sparse")):
         found = distortion(vectors, project(vectors, enough, kind))

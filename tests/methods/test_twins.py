@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from methods.filters import duplicates, resolution
 from methods.selection.twins import NEAR, PAIRS_SCHEMA, SAME_TEXT, find_pairs, resolve
+from tests.pairs import compared
 
 LONG = "the quick brown fox jumps over the lazy dog while seven wizards brew a strong potion of old leaves and rain "
 
@@ -145,7 +146,7 @@ def test_pairs_of_a_pool_agree_with_brute_force():
     made = find_pairs(table, duplicates.signatures(table)["signature"], 0.8)
     first = resolution.exact_classes(table)
     own = np.flatnonzero(first == np.arange(40))
-    everything = duplicates.verify(np.array(list(itertools.combinations(own, 2))), resolution.text_of(table), 0.8)
+    everything = compared(np.array(list(itertools.combinations(own, 2))), resolution.text_of(table), 0.8)
     expected = {(f"r{a}", f"r{b}"): s for a, b, s in everything.rows()}
     near = made.filter(pl.col("kind") == NEAR)
     assert {(a, b): s for a, b, s, _ in near.rows()} == pytest.approx(expected)
